@@ -1,0 +1,188 @@
+"""The site: what the operator writes, as types. The only dicts-to-objects border (pydantic).
+
+Field descriptions are the documentation: the JSON schema, the commented file that ``init`` writes
+and docs/site.md are made from them.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from typing import Annotated, Literal
+
+import pydantic
+
+NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
+DEVICE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"
+TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Name = Annotated[str, pydantic.Field(pattern=NAME_PATTERN)]
+Device = Annotated[str, pydantic.Field(pattern=DEVICE_PATTERN)]
+Title = Annotated[str, pydantic.Field(pattern=TITLE_PATTERN)]
+IPv4Network = ipaddress.IPv4Network
+IPv4Address = ipaddress.IPv4Address
+
+
+class Model(pydantic.BaseModel):
+    """Unknown keys are errors, values never change."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Runtime(enum.StrEnum):
+    """How a control node runs."""
+
+    AUTO = "auto"
+    VM = "vm"
+    CONTAINER = "container"
+
+
+class Role(enum.StrEnum):
+    """What a control node does. One node per role."""
+
+    CONTROLLER = "controller"
+    NETWORK = "network"
+
+
+class ExternalMethod(enum.StrEnum):
+    """How the public block reaches the host."""
+
+    ROUTED = "routed"
+
+
+class Ssh(Model):
+    """How solostack logs in to a host."""
+
+    user: str = pydantic.Field("root", description="login name; must be root for now")
+    port: int = pydantic.Field(22, ge=1, le=65535, description="TCP port of sshd")
+    key: str | None = pydantic.Field(
+        None, description="private key file; default: what your ssh uses"
+    )
+    known_hosts: str | None = pydantic.Field(
+        None, description="file with the host's key; default: your ~/.ssh/known_hosts"
+    )
+
+
+class Host(Model):
+    """A physical host: Nova compute node, and where control nodes live."""
+
+    name: Name = pydantic.Field(description="host name, also its name in Nova")
+    address: IPv4Address = pydantic.Field(description="the host's own public (or LAN) address")
+    nic: Device = pydantic.Field(description="its one network card, as `ip link` names it")
+    local: bool = pydantic.Field(
+        default=False, description="true when solostack runs on this very host (no SSH then)"
+    )
+    ssh: Ssh = pydantic.Field(default_factory=Ssh, description="how to log in")
+    data_address: IPv4Address | None = pydantic.Field(
+        None, description="address on the data network; default: the first free one from .1"
+    )
+    reserved_memory_mib: int = pydantic.Field(
+        1024, ge=256, description="memory kept for the host's own system, in MiB"
+    )
+    reserved_disk_gib: int = pydantic.Field(
+        10, ge=0, description="disk kept for the host's own system, in GiB"
+    )
+
+
+class Node(Model):
+    """A control node."""
+
+    host: Name | None = pydantic.Field(None, description="where it runs; default: the first host")
+    runtime: Runtime = pydantic.Field(
+        Runtime.AUTO,
+        description="vm, container, or auto (vm where KVM really runs a guest, else container)",
+    )
+    vcpus: int | None = pydantic.Field(
+        None, ge=1, le=64, description="default: by rule, from cores"
+    )
+    memory_mib: int | None = pydantic.Field(
+        None, ge=256, description="default: by rule, from the host's memory"
+    )
+    disk_gib: int | None = pydantic.Field(None, ge=4, description="default: by rule")
+    address: IPv4Address | None = pydantic.Field(
+        None, description="on the data network; default: .11 onward"
+    )
+
+
+class Nodes(Model):
+    """The control nodes, one per role."""
+
+    controller: Node = pydantic.Field(default_factory=Node, description="APIs, database, queue")
+    network: Node = pydantic.Field(default_factory=Node, description="OVN gateway, floating IPs")
+
+
+class DataNetwork(Model):
+    """Management and tunnels: control nodes and every host."""
+
+    cidr: IPv4Network = pydantic.Field(IPv4Network("172.16.0.0/24"), description="private subnet")
+    bridge: Device = pydantic.Field("br-data", description="bridge on the host")
+    mtu: int = pydantic.Field(1500, ge=1400, le=9000, description="MTU; tenants get 58 less")
+
+
+class External(Model):
+    """Public addresses."""
+
+    method: ExternalMethod = pydantic.Field(
+        ExternalMethod.ROUTED, description="routed: the provider routes the block to the host"
+    )
+    block: IPv4Network = pydantic.Field(description="the public block, every address usable")
+    transit: IPv4Network = pydantic.Field(
+        IPv4Network("10.99.0.0/24"), description="private subnet for router gateways"
+    )
+    bridge: Device = pydantic.Field("br-external", description="bridge on the host")
+
+
+class Image(Model):
+    """An image to upload."""
+
+    name: Title = pydantic.Field(description="name in Glance")
+    source: str = pydantic.Field(description="absolute path on the host, or http(s) URL")
+    sha256: str = pydantic.Field(pattern=SHA256_PATTERN, description="checksum of the file")
+    disk_format: Literal["qcow2", "raw"] = pydantic.Field("qcow2", description="qcow2 or raw")
+    min_disk_gib: int = pydantic.Field(0, ge=0, description="smallest disk that holds it")
+
+
+class Flavor(Model):
+    """A size of instance."""
+
+    name: Title = pydantic.Field(description="name in Nova")
+    vcpus: int = pydantic.Field(ge=1, description="virtual processors")
+    memory_mib: int = pydantic.Field(ge=64, description="memory in MiB")
+    disk_gib: int = pydantic.Field(ge=0, description="root disk in GiB; 0: as big as the image")
+
+
+class Demo(Model):
+    """A first project that can be used at once."""
+
+    project: Name = pydantic.Field("demo", description="project and user name")
+    network: IPv4Network = pydantic.Field(IPv4Network("10.10.0.0/24"), description="its subnet")
+    dns: tuple[IPv4Address, ...] = pydantic.Field((), description="name servers for instances")
+
+
+DEFAULT_FLAVORS = (
+    Flavor(name="m1.nano", vcpus=1, memory_mib=128, disk_gib=1),
+    Flavor(name="m1.tiny", vcpus=1, memory_mib=512, disk_gib=5),
+    Flavor(name="m1.small", vcpus=1, memory_mib=2048, disk_gib=20),
+    Flavor(name="m1.medium", vcpus=2, memory_mib=4096, disk_gib=40),
+)
+
+
+class Site(Model):
+    """One site.yaml."""
+
+    name: Name = pydantic.Field("cloud", description="the deployment's name")
+    release: str = pydantic.Field("2025.1", description="OpenStack release")
+    hosts: tuple[Host, ...] = pydantic.Field(min_length=1, description="physical hosts")
+    external: External = pydantic.Field(description="public addresses")
+    data: DataNetwork = pydantic.Field(default_factory=DataNetwork, description="data network")
+    nodes: Nodes = pydantic.Field(default_factory=Nodes, description="control nodes")
+    workers: int = pydantic.Field(1, ge=1, le=32, description="processes per API service")
+    egress: bool = pydantic.Field(
+        default=True, description="control nodes reach out through the host"
+    )
+    flavors: tuple[Flavor, ...] = pydantic.Field(DEFAULT_FLAVORS, description="sizes offered")
+    images: tuple[Image, ...] = pydantic.Field((), description="images besides the test image")
+    demo: Demo | None = pydantic.Field(
+        default_factory=Demo, description="a first project to use at once; null for none"
+    )

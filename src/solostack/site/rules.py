@@ -1,0 +1,349 @@
+"""What types cannot say about a site: clashing names, overlapping networks, impossible sizes.
+
+Pure: a Site in, Problems out, in no order. Nothing here knows of files or of real machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from solostack.site.document import Location
+from solostack.site.model import IPv4Address, IPv4Network, Role, Site
+from solostack.site.networks import assign_data_addresses, node_settings, supernet
+from solostack.site.problems import Problem, did_you_mean, dotted, nearest
+from solostack.site.releases import RELEASES
+
+LARGEST_BLOCK_PREFIX = 22
+SMALLEST_TRANSIT_PREFIX = 30
+SMALLEST_TENANT_PREFIX = 29
+RESERVED_BRIDGES = ("br-int", "br-ex", "br-phy", "lo")
+"""Bridges Open vSwitch and OVN make themselves, and the loopback device."""
+
+MINIMUM_MEMORY_MIB = {Role.CONTROLLER: 2048, Role.NETWORK: 512}
+"""Below this a node's services do not start: measured 1.6 GiB for a controller with one process
+per API, and a network node's Debian with Open vSwitch needs nearly 0.5 GiB."""
+
+_UNUSABLE = tuple(
+    IPv4Network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+)
+_SPARE_PRIVATE: Mapping[Location, tuple[str, ...]] = {
+    ("data", "cidr"): ("172.16.0.0/24", "172.31.16.0/24", "192.168.16.0/24", "100.64.16.0/24"),
+    ("external", "transit"): ("10.99.0.0/24", "172.31.99.0/24", "192.168.99.0/24"),
+    ("demo", "network"): ("10.10.0.0/24", "172.31.10.0/24", "192.168.10.0/24"),
+}
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Range:
+    """A network of the site, what it is called in messages, and where it stands."""
+
+    location: Location
+    title: str
+    network: IPv4Network
+
+
+def check_site(site: Site) -> tuple[Problem, ...]:
+    """Return everything wrong with a well-typed site; an empty tuple when it is sound."""
+    return (
+        *_release(site),
+        *_hosts(site),
+        *_host_addresses(site),
+        *_nodes(site),
+        *_bridges(site),
+        *_network_sizes(site),
+        *_overlaps(site),
+        *_data_addresses(site),
+        *_catalogue(site),
+    )
+
+
+def _release(site: Site) -> Iterator[Problem]:
+    if site.release not in RELEASES:
+        yield Problem(
+            location=("release",),
+            expected="one of " + ", ".join(RELEASES),
+            found=f"'{site.release}'",
+            suggestion=nearest(site.release, RELEASES) or did_you_mean(next(iter(RELEASES))),
+        )
+
+
+def _hosts(site: Site) -> Iterator[Problem]:
+    names = [(("hosts", index, "name"), host.name) for index, host in enumerate(site.hosts)]
+    yield from _repeated(names, "a host name of its own")
+    for location, name in names:
+        if name in set(Role):
+            yield Problem(
+                location=location,
+                expected="a name that is no role's (nodes are named after their role)",
+                found=f"'{name}'",
+                suggestion=did_you_mean(f"{name}-host"),
+            )
+    local = [index for index, host in enumerate(site.hosts) if host.local]
+    for index in local[1:]:
+        yield Problem(
+            location=("hosts", index, "local"),
+            expected="at most one host with local: true",
+            found=f"another one (hosts[{local[0]}] is it already)",
+        )
+    for index, host in enumerate(site.hosts):
+        if host.ssh.user != "root":
+            yield Problem(
+                location=("hosts", index, "ssh", "user"),
+                expected="root (solostack changes the host's network)",
+                found=f"'{host.ssh.user}'",
+                suggestion=did_you_mean("root"),
+            )
+
+
+def _host_addresses(site: Site) -> Iterator[Problem]:
+    own = [(("hosts", index, "address"), host.address) for index, host in enumerate(site.hosts)]
+    yield from _repeated(own, "an address of its own")
+    for location, address in own:
+        if _unusable(IPv4Network(address)):
+            yield Problem(
+                location=location,
+                expected="an address a machine can have",
+                found=f"{address}",
+            )
+        for each in _ranges(site):
+            if address in each.network:
+                yield Problem(
+                    location=location,
+                    other=each.location,
+                    expected=f"an address outside {each.title} ({each.network})",
+                    found=f"{address}",
+                    suggestion=_why_outside(each),
+                )
+
+
+def _why_outside(each: _Range) -> str:
+    if each.location == ("external", "block"):
+        return "the block is routed to the host, its own address is another one"
+    return f"give {dotted(each.location)} another network"
+
+
+def _nodes(site: Site) -> Iterator[Problem]:
+    names = list(dict.fromkeys(host.name for host in site.hosts))
+    for role, node in node_settings(site).items():
+        if node.host is not None and node.host not in names:
+            yield Problem(
+                location=("nodes", role.value, "host"),
+                expected="the name of a host (" + ", ".join(names) + ")",
+                found=f"'{node.host}'",
+                suggestion=nearest(node.host, names) or did_you_mean(names[0]),
+            )
+        minimum = MINIMUM_MEMORY_MIB[role]
+        if node.memory_mib is not None and node.memory_mib < minimum:
+            yield Problem(
+                location=("nodes", role.value, "memory_mib"),
+                expected=f"at least {minimum} MiB for a {role} node",
+                found=f"{node.memory_mib}",
+                suggestion=did_you_mean(minimum),
+            )
+
+
+def _bridges(site: Site) -> Iterator[Problem]:
+    data: tuple[Location, str] = (("data", "bridge"), site.data.bridge)
+    external: tuple[Location, str] = (("external", "bridge"), site.external.bridge)
+    for location, bridge in (data, external):
+        for index, host in enumerate(site.hosts):
+            if bridge == host.nic:
+                yield Problem(
+                    location=location,
+                    other=("hosts", index, "nic"),
+                    expected="a bridge name that is not a network card's",
+                    found=f"'{bridge}', the nic of {host.name}",
+                    suggestion=_other_bridge(site, str(location[0])),
+                )
+        if bridge in RESERVED_BRIDGES:
+            yield Problem(
+                location=location,
+                expected="a bridge name other than " + ", ".join(RESERVED_BRIDGES),
+                found=f"'{bridge}'",
+                suggestion=_other_bridge(site, str(location[0])),
+            )
+    if data[1] == external[1]:
+        yield Problem(
+            location=external[0],
+            other=data[0],
+            expected="another bridge than data.bridge",
+            found=f"'{external[1]}' for both",
+            suggestion=_other_bridge(site, "external"),
+        )
+
+
+def _other_bridge(site: Site, purpose: str) -> str:
+    taken = {site.data.bridge, site.external.bridge, *(host.nic for host in site.hosts)}
+    names = (f"br-{purpose}", f"br-{purpose}0", f"br-{purpose}1")
+    return did_you_mean(next((name for name in names if name not in taken), "br-cloud"))
+
+
+def _network_sizes(site: Site) -> Iterator[Problem]:
+    block = site.external.block
+    if block.prefixlen < LARGEST_BLOCK_PREFIX:
+        yield Problem(
+            location=("external", "block"),
+            expected=f"a block between /{LARGEST_BLOCK_PREFIX} and /32",
+            found=f"{block}",
+            suggestion=did_you_mean(f"{block[0]}/{LARGEST_BLOCK_PREFIX}"),
+        )
+    for each in _ranges(site):
+        if _unusable(each.network):
+            yield Problem(
+                location=each.location,
+                expected="addresses machines can have",
+                found=f"{each.network} (this-host, loopback, link-local or multicast)",
+                suggestion=_spare(site, each),
+            )
+    if site.external.transit.prefixlen > SMALLEST_TRANSIT_PREFIX:
+        yield _too_small(("external", "transit"), site.external.transit, SMALLEST_TRANSIT_PREFIX)
+    if site.demo is not None and site.demo.network.prefixlen > SMALLEST_TENANT_PREFIX:
+        yield _too_small(("demo", "network"), site.demo.network, SMALLEST_TENANT_PREFIX)
+
+
+def _too_small(location: Location, network: IPv4Network, prefix: int) -> Problem:
+    return Problem(
+        location=location,
+        expected=f"a network of /{prefix} or larger",
+        found=f"{network}",
+        suggestion=did_you_mean(network.supernet(new_prefix=prefix)),
+    )
+
+
+def _overlaps(site: Site) -> Iterator[Problem]:
+    ranges = _ranges(site)
+    for first, second in itertools.combinations(ranges, 2):
+        if first.network.overlaps(second.network):
+            yield _overlap(site, second, first, f"{first.title} ({first.network})")
+    block = ranges[0]
+    if _unusable(block.network):
+        return
+    wider = supernet(block.network)
+    for each in ranges[1:]:
+        clashes = each.network.overlaps(wider) and not each.network.overlaps(block.network)
+        if clashes and each.location != ("data", "cidr"):
+            why = f"{wider}, the wider subnet Neutron needs so that {block.network} is usable whole"
+            yield _overlap(site, each, block, why)
+
+
+def _overlap(site: Site, each: _Range, other: _Range, what: str) -> Problem:
+    return Problem(
+        location=each.location,
+        other=other.location,
+        expected=f"a network apart from {what}",
+        found=f"{each.network}",
+        suggestion=_spare(site, each),
+    )
+
+
+def _ranges(site: Site) -> tuple[_Range, ...]:
+    external = site.external
+    ranges = [
+        _Range(location=("external", "block"), title="the public block", network=external.block),
+        _Range(location=("data", "cidr"), title="the data network", network=site.data.cidr),
+        _Range(
+            location=("external", "transit"), title="the transit network", network=external.transit
+        ),
+    ]
+    if site.demo is not None:
+        title = "the demo project's network"
+        demo = _Range(location=("demo", "network"), title=title, network=site.demo.network)
+        ranges.append(demo)
+    return tuple(ranges)
+
+
+def _spare(site: Site, each: _Range) -> str:
+    """Suggest a private network nothing of the site overlaps, another one for each purpose."""
+    taken = [other.network for other in _ranges(site)]
+    taken += [IPv4Network(host.address) for host in site.hosts]
+    if not _unusable(site.external.block):
+        taken.append(supernet(site.external.block))
+    candidates = _SPARE_PRIVATE.get(each.location, ())
+    prefix = min(max(each.network.prefixlen, 24), SMALLEST_TENANT_PREFIX)
+    for text in candidates:
+        spare = next(IPv4Network(text).subnets(new_prefix=prefix))
+        if not any(spare.overlaps(other) for other in taken):
+            return did_you_mean(spare)
+    return ""
+
+
+def _unusable(network: IPv4Network) -> bool:
+    return any(network.overlaps(each) for each in _UNUSABLE)
+
+
+def _data_addresses(site: Site) -> Iterator[Problem]:
+    cidr = site.data.cidr
+    given = [
+        (location, address)
+        for location, address in _explicit_data_addresses(site)
+        if address is not None
+    ]
+    yield from _repeated(given, "a data address of its own")
+    for location, address in given:
+        if address not in cidr:
+            yield Problem(
+                location=location,
+                other=("data", "cidr"),
+                expected=f"an address in the data network {cidr}",
+                found=f"{address}",
+            )
+        elif address in {cidr[0], cidr[-1]}:
+            yield Problem(
+                location=location,
+                other=("data", "cidr"),
+                expected=f"an address inside {cidr}",
+                found=f"{address}, its network or broadcast address",
+            )
+    missing = [name for name, each in assign_data_addresses(site).items() if each is None]
+    if missing:
+        yield Problem(
+            location=("data", "cidr"),
+            expected="room for every host and node (a /28 or larger; nodes begin at .11)",
+            found=f"{cidr}, none left for " + ", ".join(missing),
+            suggestion=_larger(cidr),
+        )
+
+
+def _larger(cidr: IPv4Network) -> str:
+    prefix = 24 if cidr.prefixlen > 24 else max(cidr.prefixlen - 1, 8)
+    return did_you_mean(cidr.supernet(new_prefix=prefix))
+
+
+def _explicit_data_addresses(site: Site) -> Iterator[tuple[Location, IPv4Address | None]]:
+    for index, host in enumerate(site.hosts):
+        yield ("hosts", index, "data_address"), host.data_address
+    for role, node in node_settings(site).items():
+        yield ("nodes", role.value, "address"), node.address
+
+
+def _catalogue(site: Site) -> Iterator[Problem]:
+    flavors = [(("flavors", index, "name"), each.name) for index, each in enumerate(site.flavors)]
+    images = [(("images", index, "name"), each.name) for index, each in enumerate(site.images)]
+    yield from _repeated(flavors, "a flavor name of its own")
+    yield from _repeated(images, "an image name of its own")
+    for index, image in enumerate(site.images):
+        if not image.source.startswith(("/", "http://", "https://")):
+            yield Problem(
+                location=("images", index, "source"),
+                expected="an absolute path or an http(s) URL",
+                found=f"'{image.source}'",
+            )
+
+
+def _repeated(values: Sequence[tuple[Location, _T]], expected: str) -> Iterator[Problem]:
+    seen: dict[_T, Location] = {}
+    for location, value in values:
+        if value in seen:
+            yield Problem(
+                location=location,
+                other=seen[value],
+                expected=expected,
+                found=f"'{value}', which {dotted(seen[value])} has already",
+            )
+        else:
+            seen[value] = location
