@@ -1,0 +1,317 @@
+"""Action `verify_start`: two instances that prove the cloud from the inside.
+
+Everything is made in a project of its own, so that no user's object, quota or choice is in the way
+and leftovers of a killed run are recognised. The first instance has a floating IP from the start;
+the second starts without, reaches out through SNAT and the first over the tenant network, and gets
+its floating IP while it runs. What they see they print on their consoles.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from .closing import clean_project
+from .ensure import MARK
+from .opening import add_rule, admin, create_router, ensure_project, grant, join_router
+from .report import Changes, Finding, Wait, emit, finding
+from .rest import Body, Cloud, collection
+from .servers import (
+    add_floating,
+    login_to,
+    need,
+    read_console,
+    start_server,
+    wait_active,
+)
+from .status import agents, compute_services
+
+CONSOLE_PAUSE_S = 1.0
+PROBES = {
+    "identity": "/projects?limit=1",
+    "image": "/images?limit=1",
+    "compute": "/servers?limit=1",
+    "network": "/networks?limit=1",
+    "placement": "/resource_providers",
+}
+TRIES = """\
+again() {
+	n=0
+	until "$@" >/dev/null 2>&1; do
+		n=$((n+1))
+		[ $n -ge 40 ] && return 1
+		sleep 1
+	done
+}
+tell() {
+	name=$1
+	shift
+	if again "$@"; then echo "VERIFY $name yes"; else echo "VERIFY $name no"; fi
+}
+"""
+FIRST_SCRIPT = """#!/bin/sh
+{tries}
+tell listening wget -q -T 5 -O /dev/null http://127.0.0.1:8080/
+tell outward ping -c 1 -W 2 {upstream}
+"""
+SECOND_SCRIPT = """#!/bin/sh
+{tries}
+peer() {{ wget -q -T 3 -O - http://{first}/ | grep -q solostack; }}
+tell peer peer
+tell outward ping -c 1 -W 2 {upstream}
+"""
+
+
+def verify_start(request: Body) -> Body:
+    """Make every check that can be made from here; leave two instances for those from outside.
+
+    Each check is emitted as a finding. The answer has for first and second: floating (empty when no
+    address was free), fixed and the console.
+    """
+    cloud = admin(request)
+    _check_apis(cloud)
+    _check_compute(cloud, request["compute_hosts"], request["settle_s"])
+    _check_agents(cloud, request["chassis"], request["settle_s"])
+    clean_project(cloud, request["project"], request["timeout_s"], Changes())
+    stage: Body = {}
+    with finding("instances start") as one:
+        stage = _build(cloud, request)
+        one.detail = ", ".join(f"{name} on {host}" for name, host in stage["hosts"].items())
+    if not stage:
+        return {"first": None, "second": None}
+    seen = _watch(stage, request["timeout_s"])
+    _judge(seen)
+    _float_second(cloud, stage)
+    return {name: _instance(stage, seen, name) for name in ("first", "second")}
+
+
+def _instance(stage: Body, seen: dict[str, Seen], name: str) -> Body:
+    return {
+        "fixed": stage["fixed"][name],
+        "floating": stage["floating"].get(name, ""),
+        "console": seen[name].console[-4000:],
+    }
+
+
+def _check_apis(cloud: Cloud) -> None:
+    with finding("APIs answer") as one:
+        told = []
+        for service, path in PROBES.items():
+            start_s = time.monotonic()
+            cloud.get(service, path)
+            told.append(f"{service} {(time.monotonic() - start_s) * 1000:.0f} ms")
+        one.detail = ", ".join(told)
+
+
+def _check_compute(cloud: Cloud, hosts: list[str], limit_s: float) -> None:
+    with finding("compute services up") as one:
+        wait = Wait(limit_s)
+        while True:
+            rows = compute_services(cloud)
+            up = {row["host"] for row in rows if row["binary"] == "nova-compute" and _is_up(row)}
+            bad = [f"nova-compute on {host}" for host in hosts if host not in up]
+            bad += [f"{row['binary']} on {row['host']}" for row in rows if row["state"] != "up"]
+            if not bad or not wait.left("waiting for " + ", ".join(bad)):
+                break
+        one.detail = ", ".join(f"{row['binary']} on {row['host']}" for row in rows)
+        if bad:
+            one.fail("down or disabled: " + ", ".join(dict.fromkeys(bad)))
+
+
+def _is_up(row: Body) -> bool:
+    return bool(row["state"] == "up" and row["status"] == "enabled")
+
+
+def _check_agents(cloud: Cloud, chassis: dict[str, list[str]], limit_s: float) -> None:
+    """Chassis: for each host words that must be in the type of one of its live agents."""
+    with finding("network agents alive") as one:
+        wait = Wait(limit_s)
+        while True:
+            rows = agents(cloud)
+            bad = missing_agents(rows, chassis)
+            if not bad or not wait.left("waiting for " + ", ".join(bad)):
+                break
+        one.detail = ", ".join(f"{row['type']} on {row['host']}" for row in rows)
+        if bad:
+            one.fail("not alive: " + ", ".join(bad))
+
+
+def missing_agents(rows: list[Body], chassis: dict[str, list[str]]) -> list[str]:
+    """Return what is wanted of agents and not there, and agents that are dead."""
+    bad = [f"{row['type']} on {row['host']}" for row in rows if not row["alive"]]
+    for host, words in chassis.items():
+        types = " / ".join(row["type"] for row in rows if row["host"] == host and row["alive"])
+        bad += [f"{word} agent on {host}" for word in words if word.lower() not in types.lower()]
+    return bad
+
+
+def _build(cloud: Cloud, request: Body) -> Body:
+    project = ensure_project(cloud, request["project"], Changes())
+    user_id, _ = cloud.ids()
+    grant(cloud, project, user_id, "member")
+    mine = login_to(request, request["project"])
+    external = need(cloud, "network", "networks", request["external_network"])
+    ports = _network(mine, request, project["id"], external["id"])
+    stage: Body = {
+        "cloud": mine,
+        "project_id": project["id"],
+        "external_id": external["id"],
+        "ports": {name: port["id"] for name, port in ports.items()},
+        "fixed": {name: port["fixed_ips"][0]["ip_address"] for name, port in ports.items()},
+        "addresses": free_addresses(
+            request["addresses"],
+            [row["floating_ip_address"] for row in cloud.list("network", "floatingips")],
+        ),
+        "floating": {},
+    }
+    _float(cloud, stage, "first")
+    servers = _start_both(mine, request, stage)
+    active = wait_active(mine, list(servers.values()), request["timeout_s"])
+    stage["servers"] = {name: server["id"] for name, server in servers.items()}
+    rows = [cloud.get("compute", f"/servers/{server['id']}")["server"] for server in active]
+    stage["hosts"] = {row["name"]: row.get("OS-EXT-SRV-ATTR:host") for row in rows}
+    return stage
+
+
+def _network(cloud: Cloud, request: Body, project_id: str, external_id: str) -> dict[str, Body]:
+    name = request["project"]
+
+    def make(single: str, **fields: object) -> Body:
+        body = {single: {"name": name, "description": MARK, **fields}}
+        kind = collection(single + "s")
+        return dict(cloud.request("POST", "network", kind, body)[single])
+
+    def make_group() -> Body:
+        group = make("security_group")
+        for rule in request["rules"]:
+            add_rule(cloud, group["id"], project_id, rule)
+        return group
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        routing = pool.submit(create_router, cloud, name, project_id, external_id)
+        grouping = pool.submit(make_group)
+        network = make("network")
+        subnet = make("subnet", network_id=network["id"], ip_version=4, cidr=request["cidr"])
+        joining = pool.submit(join_router, cloud, routing.result()["id"], subnet["id"])
+        groups = [grouping.result()["id"]]
+        ports = {
+            which: make("port", network_id=network["id"], security_groups=groups)
+            for which in ("first", "second")
+        }
+        joining.result()
+    return ports
+
+
+def _start_both(cloud: Cloud, request: Body, stage: Body) -> dict[str, Body]:
+    image = need(cloud, "image", "images", request["image"])["id"]
+    flavor = need(cloud, "compute", "flavors", request["flavor"])["id"]
+    scripts = {"first": FIRST_SCRIPT, "second": SECOND_SCRIPT}
+    servers = {}
+    for name, script in scripts.items():
+        user_data = script.format(
+            tries=TRIES, upstream=request["upstream"], first=stage["fixed"]["first"]
+        )
+        wanted = {
+            "name": f"verify-{name}",
+            "imageRef": image,
+            "flavorRef": flavor,
+            "networks": [{"port": stage["ports"][name]}],
+        }
+        servers[name] = start_server(cloud, wanted, user_data)
+    return servers
+
+
+def free_addresses(wanted: list[str], used: list[str]) -> list[str]:
+    """Return the wanted addresses that nobody has, in order of preference."""
+    return [address for address in wanted if address not in set(used)]
+
+
+def _float(cloud: Cloud, stage: Body, name: str) -> None:
+    if stage["addresses"]:
+        address = stage["addresses"].pop(0)
+        port = stage["ports"][name]
+        add_floating(cloud, stage["external_id"], stage["project_id"], address, port)
+        stage["floating"][name] = address
+
+
+def _float_second(cloud: Cloud, stage: Body) -> None:
+    with finding("floating IP given to a running instance") as one:
+        _float(cloud, stage, "second")
+        one.detail = stage["floating"].get("second", "no address of the block is free")
+
+
+class Seen:
+    """What an instance's console showed, and when."""
+
+    def __init__(self) -> None:
+        self.console = ""
+        self.facts: dict[str, str] = {}
+        self.when_s: dict[str, float] = {}
+
+    def look(self, console: str, now_s: float) -> None:
+        """Take in the console as it is now."""
+        self.console = console
+        for name, value in read_markers(console).items():
+            self.facts[name] = value
+            self.when_s.setdefault(name, now_s)
+
+
+WANTED = {
+    "first": ("DHCP", "METADATA", "READY", "listening", "outward"),
+    "second": ("DHCP", "METADATA", "READY", "peer", "outward"),
+}
+
+
+def read_markers(console: str) -> dict[str, str]:
+    """Return what the test image and our scripts said: name to value, the last one said."""
+    pattern = r"(?:SOLOSTACK|user-data: VERIFY) (\w+) ?(\S*)[ \t\r]*$"
+    return dict(re.findall(pattern, console, re.MULTILINE))
+
+
+def _watch(stage: Body, limit_s: float) -> dict[str, Seen]:
+    cloud: Cloud = stage["cloud"]
+    seen = {name: Seen() for name in WANTED}
+    start_s = time.monotonic()
+    wait = Wait(limit_s, CONSOLE_PAUSE_S)
+    while True:
+        for name, one in seen.items():
+            one.look(read_console(cloud, stage["servers"][name]), time.monotonic() - start_s)
+        left = [
+            f"{marker} of {name}"
+            for name, markers in WANTED.items()
+            for marker in markers
+            if marker not in seen[name].facts
+        ]
+        if not left or not wait.left("waiting on the consoles for " + ", ".join(left)):
+            return seen
+
+
+def _judge(seen: dict[str, Seen]) -> None:
+    checks = (
+        ("console log readable", "first", "", ""),
+        ("DHCP: first instance", "first", "DHCP", r"\d+\.\d+\.\d+\.\d+"),
+        ("DHCP: second instance", "second", "DHCP", r"\d+\.\d+\.\d+\.\d+"),
+        ("metadata: first instance", "first", "METADATA", r"i-.*"),
+        ("metadata: second instance", "second", "METADATA", r"i-.*"),
+        ("outward with a floating IP", "first", "outward", "yes"),
+        ("outward without a floating IP", "second", "outward", "yes"),
+        ("second instance reaches the first", "second", "peer", "yes"),
+        ("port 8080 listens inside", "first", "listening", "yes"),
+    )
+    for title, name, marker, pattern in checks:
+        one = Finding(title)
+        value = seen[name].facts.get(marker, "")
+        if marker:
+            one.detail = value
+            if not re.fullmatch(pattern, value):
+                one.fail(f"the console says {value}" if value else "nothing on the console")
+        elif not seen[name].console.strip():
+            one.fail("empty")
+        emit(
+            "finding",
+            name=title,
+            ok=one.ok,
+            seconds=round(seen[name].when_s.get(marker, 0.0), 3),
+            detail=one.detail,
+        )

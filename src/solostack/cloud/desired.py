@@ -1,0 +1,172 @@
+"""What the cloud must hold, as requests of the agent. Pure.
+
+Objects are written as OpenStack's REST APIs have them (docs.openstack.org/api-ref), split into what
+can be changed later (free) and what cannot (fixed).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from solostack.plan.model import DemoPlan, ExternalPlan, IPv4Network, Plan
+from solostack.site.model import Flavor, Image, Role
+
+Request = dict[str, Any]
+EXTERNAL_NETWORK = "external"
+PHYSICAL_NETWORK = "external"
+TEST_IMAGE = "tiny"
+VERIFY_PROJECT = "solostack-verify"
+SETTLE_S = 90
+"""How long verify waits for services and agents to report that they live, in seconds."""
+KERNEL_TREE = "/"
+BUSYBOX = "/usr/bin/busybox"
+QUOTA = {"instances": 100, "cores": -1, "ram": -1}
+"""The host's own size is the limit for cores and memory, so no quota stands in the owner's way."""
+VERIFY_NETWORKS = ("10.254.254.0/24", "192.168.254.0/24", "172.31.254.0/24", "100.127.254.0/24")
+
+
+def cloud_request(plan: Plan) -> Request:
+    """Build the request that opens the cloud: networks, flavors, images, first project."""
+    return {
+        "external": _external(plan.external),
+        "flavors": [_flavor(flavor) for flavor in plan.flavors],
+        "images": [_image(image, fetch=plan.egress) for image in plan.images],
+        "test_image": {"name": TEST_IMAGE, "kernel_tree": KERNEL_TREE, "busybox": BUSYBOX},
+        "demo": _demo(plan.demo) if plan.demo else None,
+    }
+
+
+def verify_request(plan: Plan, upstream: ipaddress.IPv4Address) -> Request:
+    """Build the request of `verify_start`; upstream is an address outside that answers a ping."""
+    chassis = {host.name: ["controller", "metadata"] for host in plan.hosts}
+    chassis[plan.node(Role.NETWORK).name] = ["gateway"]
+    return {
+        "project": VERIFY_PROJECT,
+        "image": TEST_IMAGE,
+        "flavor": smallest_flavor(plan.flavors).name,
+        "cidr": str(verify_network(plan)),
+        "external_network": EXTERNAL_NETWORK,
+        "addresses": [str(address) for address in preferred_addresses(plan.external)],
+        "upstream": str(upstream),
+        "compute_hosts": [host.name for host in plan.hosts],
+        "chassis": chassis,
+        "rules": [_rule("icmp"), _rule("tcp", 80)],
+        "settle_s": SETTLE_S,
+    }
+
+
+def smallest_flavor(flavors: tuple[Flavor, ...]) -> Flavor:
+    """Return the flavor that costs least."""
+    return min(flavors, key=lambda one: (one.memory_mib, one.vcpus, one.disk_gib, one.name))
+
+
+def preferred_addresses(external: ExternalPlan) -> tuple[ipaddress.IPv4Address, ...]:
+    """Order the block's addresses for a proof: first and last, the hard ones, come first."""
+    addresses = [
+        ipaddress.IPv4Address(number)
+        for first, last in external.pools
+        for number in range(int(first), int(last) + 1)
+    ]
+    return tuple(dict.fromkeys((addresses[0], addresses[-1], *addresses)))
+
+
+def verify_network(plan: Plan) -> IPv4Network:
+    """Choose a tenant network for verify that overlaps nothing of the site.
+
+    Neutron refuses a router whose subnets overlap those of its external network.
+    """
+    used = (plan.external.supernet, plan.external.transit, plan.data.network)
+    for text in VERIFY_NETWORKS:
+        network = IPv4Network(text)
+        if not any(network.overlaps(other) for other in used):
+            return network
+    message = f"all of {', '.join(VERIFY_NETWORKS)} overlap networks of the site"
+    raise ValueError(message)
+
+
+def _external(external: ExternalPlan) -> Request:
+    first, last = external.transit_pool
+    return {
+        "network": {
+            "name": EXTERNAL_NETWORK,
+            "fixed": {
+                "provider:network_type": "flat",
+                "provider:physical_network": PHYSICAL_NETWORK,
+            },
+            "free": {},
+        },
+        "subnets": [
+            {
+                "name": "transit",
+                "fixed": {"cidr": str(external.transit), "ip_version": 4},
+                "free": {
+                    "gateway_ip": str(external.transit_gateway.ip),
+                    "enable_dhcp": False,
+                    "allocation_pools": [{"start": str(first), "end": str(last)}],
+                    # Service subnets: routers take their addresses only from here.
+                    "service_types": ["network:router_gateway", "network:distributed"],
+                },
+            },
+            {
+                "name": "floating",
+                "fixed": {"cidr": str(external.supernet), "ip_version": 4},
+                "free": {
+                    "gateway_ip": None,
+                    "enable_dhcp": False,
+                    "allocation_pools": [
+                        {"start": str(start), "end": str(end)} for start, end in external.pools
+                    ],
+                    "service_types": ["network:floatingip"],
+                },
+            },
+        ],
+    }
+
+
+def _flavor(flavor: Flavor) -> Request:
+    return {
+        "name": flavor.name,
+        "vcpus": flavor.vcpus,
+        "ram": flavor.memory_mib,
+        "disk": flavor.disk_gib,
+    }
+
+
+def _image(image: Image, *, fetch: bool) -> Request:
+    url = image.source.startswith(("http://", "https://"))
+    return {
+        "name": image.name,
+        "source": image.source,
+        "sha256": image.sha256,
+        "disk_format": image.disk_format,
+        "min_disk_gib": image.min_disk_gib,
+        "fetch": url and fetch,
+    }
+
+
+def _demo(demo: DemoPlan) -> Request:
+    return {
+        "project": demo.project,
+        "quota": QUOTA,
+        "rules": [_rule("icmp"), _rule("tcp", 22), _rule("tcp", 80)],
+        "subnet": {
+            "fixed": {"cidr": str(demo.network), "ip_version": 4},
+            "free": {
+                "enable_dhcp": True,
+                "dns_nameservers": [str(address) for address in demo.dns],
+            },
+        },
+    }
+
+
+def _rule(protocol: str, port: int | None = None) -> Request:
+    return {
+        "direction": "ingress",
+        "ethertype": "IPv4",
+        "protocol": protocol,
+        "port_range_min": port,
+        "port_range_max": port,
+        "remote_ip_prefix": None,
+        "remote_group_id": None,
+    }
