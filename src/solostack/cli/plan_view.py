@@ -1,0 +1,100 @@
+"""How a plan, its changes and its addresses look to a person. Must not know how they are made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from solostack.cli import render
+from solostack.plan.diff import Change, Scope
+from solostack.plan.model import AddressRow, ExternalPlan, Plan
+from solostack.plan.serial import digest
+
+_SCOPE_TITLES = {
+    Scope.HOST: "on hosts",
+    Scope.NODES: "on control nodes",
+    Scope.CLOUD: "in the cloud",
+}
+_CHANGE_STYLES = {"+": "green", "-": "red", "~": "yellow"}
+
+
+def show_plan(plan: Plan) -> None:
+    """Print what is decided: hosts, nodes, networks, and the digest."""
+    render.show(f"site {plan.site}: OpenStack {plan.release}, plan {digest(plan)[:12]}")
+    render.print_table(
+        ("host", "address", "nic", "data address", "KVM", "datapath", "nodes MiB", "instances MiB"),
+        [
+            (
+                host.name,
+                host.address,
+                host.nic,
+                host.data_address.ip,
+                host.kvm,
+                "kernel" if host.kernel_datapath else "userspace",
+                host.control_memory_mib,
+                host.instance_memory_mib,
+            )
+            for host in plan.hosts
+        ],
+    )
+    render.print_table(
+        ("node", "on", "runs as", "vCPUs", "memory MiB", "disk GiB", "data address"),
+        [
+            (
+                node.name,
+                node.host,
+                node.runtime,
+                node.vcpus,
+                node.memory_mib,
+                node.disk_gib,
+                node.data_address,
+            )
+            for node in plan.nodes
+        ],
+    )
+    _show_networks(plan)
+
+
+def show_changes(changes: Sequence[Change]) -> None:
+    """Print what differs from the plan that was applied last, by where it is felt."""
+    if not changes:
+        render.show("\nas applied last: nothing would change")
+        return
+    for scope, title in _SCOPE_TITLES.items():
+        lines = [change.line() for change in changes if change.scope is scope]
+        if lines:
+            render.show(f"\nwould change {title}:")
+        for line in lines:
+            render.show(Text(f"  {render.printable(line)}", style=_CHANGE_STYLES[line[0]]))
+
+
+def show_addresses(rows: Iterable[AddressRow]) -> None:
+    """Print addresses by network, and how many of them a floating IP can have."""
+    rows = tuple(rows)
+    for network, group in itertools.groupby(rows, key=lambda row: row.network):
+        render.show(f"\n{network}")
+        render.print_table(
+            ("address", "use", "why"), [(row.address, row.use, row.why) for row in group]
+        )
+    usable = sum(row.usable for row in rows)
+    render.show(f"{usable} addresses can be floating IPs")
+
+
+def _show_networks(plan: Plan) -> None:
+    external = plan.external
+    render.show(f"data network      {plan.data.network} on bridge {plan.data.bridge}")
+    render.show(f"public block      {external.block} ({external.method}), bridge {external.bridge}")
+    render.show(f"floating IPs      {_pools(external)}")
+    transit = f"{external.transit_pool[0]} to {external.transit_pool[1]}"
+    render.show(f"router gateways   {transit}, next hop {external.transit_gateway.ip}")
+    if plan.demo is not None:
+        render.show(f"demo project      {plan.demo.project}, network {plan.demo.network}")
+    flavors = ", ".join(flavor.name for flavor in plan.flavors)
+    render.show(f"flavors           {flavors}")
+
+
+def _pools(external: ExternalPlan) -> str:
+    count = sum(int(last) - int(first) + 1 for first, last in external.pools)
+    return f"{count}: " + ", ".join(f"{first} to {last}" for first, last in external.pools)

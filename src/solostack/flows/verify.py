@@ -1,0 +1,288 @@
+"""`verify`: prove the cloud by named checks, from inside and outside, and clean up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from solostack.cloud import probes
+from solostack.cloud.client import Caller, call
+from solostack.cloud.credentials import SECRET_NAMES, build_access
+from solostack.cloud.desired import verify_request
+from solostack.cloud.probes import CheckResult, Vantage
+from solostack.doors.clock import Clock, SystemClock
+from solostack.doors.process import Executor, LocalExecutor
+from solostack.doors.progress import Progress, Step
+from solostack.engine.operations import Bundle, Unit
+from solostack.engine.secrets import SecretStore
+from solostack.errors import SolostackError, VerifyError
+from solostack.flows.deployment import (
+    Deployment,
+    host_executors,
+    make_deployment,
+    site_state,
+)
+from solostack.flows.facts import known_facts
+from solostack.flows.parallel import run_together
+from solostack.plan.model import Plan
+from solostack.site.loader import LoadedSite
+from solostack.site.model import Role
+
+# Generous: an instance boots in seconds, but under emulation on a busy machine in minutes.
+INSTANCE_TIMEOUT_S = 300.0
+CLEAN_UP_TIMEOUT_S = 120.0
+CLOSED_PORT = 8080
+VANTAGE = "this machine"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine whose units must be active; where all of it is ours, none of it may have failed."""
+
+    executor: Executor
+    units: tuple[str, ...]
+    all_ours: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyContext:
+    """All that verify works with.
+
+    vantage is a machine outside the host that can reach the public block; upstream an address
+    outside that answers pings, which instances must reach.
+    """
+
+    plan: Plan
+    controller: Caller
+    vantage: Executor
+    machines: tuple[Machine, ...]
+    upstream: ipaddress.IPv4Address
+    clock: Clock = dataclasses.field(default_factory=SystemClock)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """All checks in the order in which they ended. consoles holds the instances' last output."""
+
+    results: tuple[CheckResult, ...]
+    consoles: Mapping[str, str]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """The checks that failed; those skipped are not among them."""
+        return tuple(result for result in self.results if not result.ok and not result.skipped)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    def failure(self) -> VerifyError | None:
+        """Return the error that says which checks failed, None when all is well."""
+        if self.ok:
+            return None
+        lines = [f"{result.name}: {result.detail}" for result in self.failed]
+        count = sum(not result.skipped for result in self.results)
+        return VerifyError(
+            f"{len(self.failed)} of {count} checks failed: "
+            + ", ".join(result.name for result in self.failed),
+            details=lines,
+            hint=self.failed[0].hint,
+        )
+
+
+def verify(context: VerifyContext, step: Step) -> VerifyReport:
+    """Make every check and remove what was made for them, also when interrupted.
+
+    A check that fails is a result, not an exception.
+    """
+    return _Run(context, step).run()
+
+
+def verify_site(loaded: LoadedSite, progress: Progress) -> VerifyReport:
+    """Verify a site's cloud as seen from this machine."""
+    state = site_state(loaded)
+    state.create()
+    facts = known_facts(state, loaded, host_executors(loaded))
+    with progress.step("verify") as step:
+        return verify(deployment_context(make_deployment(loaded, state, facts)), step)
+
+
+def deployment_context(deployment: Deployment) -> VerifyContext:
+    """Put together what verify needs of a deployment."""
+    plan = deployment.plan
+    secrets = SecretStore(deployment.state.directory).ensure(SECRET_NAMES)
+    machines = [
+        Machine(
+            executor=deployment.node(node),
+            units=running_units(deployment.node_bundle(node)),
+            all_ours=True,
+        )
+        for node in plan.nodes
+    ]
+    machines += [
+        Machine(
+            executor=deployment.host(host.name),
+            units=running_units(deployment.base_bundle(host), deployment.compute_bundle(host)),
+            all_ours=False,
+        )
+        for host in plan.hosts
+    ]
+    return VerifyContext(
+        plan=plan,
+        controller=Caller(
+            executor=deployment.node(plan.node(Role.CONTROLLER)),
+            access=build_access(plan, secrets),
+            failure=VerifyError,
+        ),
+        vantage=LocalExecutor(VANTAGE),
+        machines=tuple(machines),
+        upstream=find_upstream(deployment),
+    )
+
+
+def running_units(*bundles: Bundle) -> tuple[str, ...]:
+    """Return the units that bundles want to run."""
+    names = [
+        operation.name
+        for bundle in bundles
+        for operation in bundle.operations()
+        if isinstance(operation, Unit) and operation.running and not operation.masked
+    ]
+    return tuple(dict.fromkeys(names))
+
+
+def find_upstream(deployment: Deployment) -> ipaddress.IPv4Address:
+    """Return the default gateway of the host that carries the block; its own address without."""
+    host = next(host for host in deployment.plan.hosts if host.gateway)
+    done = deployment.host(host.name).run(("ip", "-4", "-json", "route", "show", "default"))
+    gateways = [route["gateway"] for route in json.loads(done.text or "[]") if "gateway" in route]
+    return ipaddress.IPv4Address(gateways[0]) if gateways else host.address
+
+
+class _Run:
+    """One run of verify: its results so far."""
+
+    def __init__(self, context: VerifyContext, step: Step) -> None:
+        self._context = context
+        self._step = step
+        self._results: list[CheckResult] = []
+        self._vantage = Vantage(executor=context.vantage, clock=context.clock)
+        self._request = verify_request(context.plan, context.upstream)
+
+    def run(self) -> VerifyReport:
+        start_s = self._context.clock.monotonic_s()
+        self._units()
+        instances: Mapping[str, Any] = {}
+        try:
+            with self._step.step("inside") as part:
+                instances = self._inside(part)
+            with self._step.step("outside") as part:
+                self._outside(instances, part)
+        finally:
+            with self._step.step("clean up") as part:
+                self._clean_up(part)
+        return VerifyReport(
+            results=tuple(self._results),
+            consoles={name: one["console"] for name, one in instances.items() if one},
+            seconds=self._context.clock.monotonic_s() - start_s,
+        )
+
+    def _add(self, result: CheckResult) -> None:
+        self._results.append(result)
+        if not result.ok and not result.skipped:
+            self._step.note(f"{result.name}: {result.detail}")
+
+    def _units(self) -> None:
+        with self._step.step("units") as part:
+            part.say("asking systemd everywhere")
+            works: list[Callable[[], CheckResult]] = [
+                functools.partial(self._machine_units, machine)
+                for machine in self._context.machines
+            ]
+            for result in run_together(works):
+                self._add(result)
+
+    def _machine_units(self, machine: Machine) -> CheckResult:
+        try:
+            return probes.probe_units(
+                machine.executor,
+                self._context.clock,
+                machine.units,
+                all_ours=machine.all_ours,
+            )
+        except SolostackError as error:
+            return _broken(f"{probes.UNITS.name} {machine.executor.name}", error)
+
+    def _inside(self, step: Step) -> Mapping[str, Any]:
+        made: list[CheckResult] = []
+
+        def on_finding(finding: Mapping[str, Any]) -> None:
+            made.append(probes.agent_result(finding))
+            self._add(made[-1])
+
+        result: Mapping[str, Any] = {}
+        try:
+            result = call(
+                self._context.controller,
+                "verify_start",
+                self._request,
+                step=step,
+                timeout_s=INSTANCE_TIMEOUT_S,
+                on_finding=on_finding,
+            )
+        except SolostackError as error:
+            self._add(_broken("checks on the controller", error))
+        for skipped in probes.missing_results(made):
+            self._add(skipped)
+        return result
+
+    def _outside(self, instances: Mapping[str, Any], step: Step) -> None:
+        addresses = [
+            ipaddress.IPv4Address(one["floating"])
+            for one in instances.values()
+            if one and one["floating"]
+        ]
+        for address in addresses:
+            step.say(f"ping {address}")
+            self._probe(probes.PING.name, functools.partial(probes.probe_ping, address=address))
+            step.say(f"HTTP {address}")
+            self._probe(probes.HTTP.name, functools.partial(probes.probe_http, address=address))
+        if addresses:
+            closed = functools.partial(probes.probe_closed, address=addresses[0], port=CLOSED_PORT)
+            self._probe(probes.CLOSED.name, closed)
+        else:
+            for check in (probes.PING, probes.HTTP, probes.CLOSED):
+                self._add(probes.skipped(check.name))
+
+    def _probe(self, name: str, probe: Callable[[Vantage], CheckResult]) -> None:
+        try:
+            self._add(probe(self._vantage))
+        except SolostackError as error:
+            self._add(_broken(name, error))
+
+    def _clean_up(self, step: Step) -> None:
+        start_s = self._context.clock.monotonic_s()
+        try:
+            call(
+                self._context.controller,
+                "verify_cleanup",
+                {"project": self._request["project"]},
+                step=step,
+                timeout_s=CLEAN_UP_TIMEOUT_S,
+            )
+        except SolostackError as error:
+            self._add(_broken(probes.CLEAN_UP.name, error))
+            return
+        seconds = self._context.clock.monotonic_s() - start_s
+        self._add(CheckResult(name=probes.CLEAN_UP.name, ok=True, seconds=seconds))
+
+
+def _broken(name: str, error: SolostackError) -> CheckResult:
+    detail = "; ".join((error.message, *error.details))
+    return CheckResult(name=name, ok=False, seconds=0.0, detail=detail, hint=error.hint)
