@@ -1,0 +1,217 @@
+"""The main job on real parts: `up` killed again and again, then everything a user would try.
+
+The tests run in the order of this file; each leaves the cloud as it found it, the last removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cloud.conftest import UP_TIMEOUT_S, Operator
+from tests.cloud.on_host import install_on_host
+
+pytestmark = pytest.mark.cloud
+
+FIRST, LAST = "198.51.100.0", "198.51.100.15"
+# Spread over a whole run: while preparing the host, copying trees, migrating databases, making the
+# disk, booting nodes, starting compute, opening the cloud, verifying.
+KILLED_AFTER_S = (2, 5, 9, 15, 22, 30, 40, 50, 60, 75)
+
+
+def host_text(operator: Operator, *command: str) -> str:
+    return operator.lab.host_executor("phys1").run(command, timeout_s=60, check=False).text
+
+
+def test_up_killed_ten_times_ends_in_a_verified_cloud(operator: Operator) -> None:
+    for after_s in KILLED_AFTER_S:
+        process = subprocess.Popen(
+            operator.argv(*operator.command("up", "--yes")),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=operator.environment(),
+        )
+        time.sleep(after_s)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    value = operator.solostack("up", "--yes")
+    assert value["verify"]["ok"], value["verify"]
+    names = {check["name"] for check in value["verify"]["checks"] if check["ok"]}
+    assert len(names) >= 10, names
+
+
+def test_a_second_up_has_nothing_to_do(operator: Operator) -> None:
+    assert operator.solostack("up", "--yes") == {"pending": []}
+
+
+@pytest.mark.parametrize("address", [FIRST, LAST])
+def test_the_ends_of_the_block_are_floating_ips_that_answer(
+    operator: Operator, address: str
+) -> None:
+    server = operator.solostack("launch", f"at-{address.replace('.', '-')}", "--address", address)
+    assert server["floating"] == address
+    ping = operator.run("ping", "-c3", "-W5", address)
+    if ping.returncode != 0:
+        ping = operator.run("ping", "-c60", "-i1", "-W2", address)
+    assert " 0 received" not in ping.stdout, ping.stdout
+    page = operator.run(
+        "curl", "-sf", "--retry", "30", "--retry-all-errors", "--retry-delay", "2",
+        f"http://{address}/",
+    )  # fmt: skip
+    assert page.returncode == 0, page.stderr
+    assert "solostack" in page.stdout
+
+
+def test_nova_sees_instances_only(operator: Operator) -> None:
+    command = "virsh -c qemu:///system list --all --name"
+    seen = host_text(operator, "su", "-s", "/bin/sh", "nova", "-c", command).split()
+    everything = host_text(operator, "virsh", "-c", "qemu:///system", "list", "--all", "--name")
+    assert "network" in everything.split()
+    assert len(seen) == 2
+    assert all(name.startswith("instance-") for name in seen)
+    refused = host_text(
+        operator, "su", "-s", "/bin/sh", "nova", "-c",
+        "virsh -c qemu:///system destroy network 2>&1",
+    )  # fmt: skip
+    assert "failed to get domain" in refused
+
+
+def test_no_address_of_the_block_is_on_the_host(operator: Operator) -> None:
+    addresses = host_text(operator, "ip", "-4", "-o", "address")
+    assert "203.0.113.2/" in addresses
+    assert "198.51.100." not in addresses
+
+
+def test_the_data_network_cannot_be_reached_from_the_providers_wire(operator: Operator) -> None:
+    """Neither the APIs nor OVN's databases, also for a neighbour that sends to the host's MAC."""
+    answers = host_text(operator, "curl", "-s", "-m", "5", "http://172.16.0.11:5000/")
+    assert "versions" in answers
+    route = ("172.16.0.0/24", "via", "203.0.113.2")
+    assert operator.run("ip", "route", "add", *route).returncode == 0
+    try:
+        for port in (5000, 6641, 3306):
+            tried = operator.run("curl", "-s", "-m", "3", f"telnet://172.16.0.11:{port}")
+            assert tried.returncode == 28, (port, tried.returncode, tried.stderr)
+    finally:
+        operator.run("ip", "route", "delete", *route)
+
+
+def test_status_shows_everything_well(operator: Operator) -> None:
+    value = operator.solostack("status")
+    (host,) = value["hosts"]
+    assert set(host["services"].values()) == {"active"}
+    assert {(node["name"], node["system"]) for node in value["nodes"]} == {
+        ("controller", "running"),
+        ("network", "running"),
+    }
+    assert all(service["state"] == "up" for service in value["cloud"]["compute_services"])
+    assert all(agent["alive"] for agent in value["cloud"]["agents"])
+
+
+def test_the_control_plane_stays_small(operator: Operator) -> None:
+    console = operator.lab.host_executor("phys1")
+    script = Path(__file__).parents[2] / "bench/on_host/pss.py"
+    mib = [
+        int(console.run(("python3", "-I", "-", wanted), stdin=script).text)
+        for wanted in ("solostack-node@controller.service", "guest=network")
+    ]
+    assert all(one > 100 for one in mib)
+    assert sum(mib) < 2560
+
+
+def test_secrets_are_nowhere_that_others_can_read(operator: Operator) -> None:
+    secrets = json.loads(
+        (operator.state_home / "solostack/sites" / operator.lab.name / "secrets.json").read_text()
+    )
+    values = "\n".join(sorted(set(secrets.values())))
+    found = operator.lab.host_executor("phys1").run(
+        ("sh", "-c", "cat >/run/wanted; chmod 600 /run/wanted; "
+         "find /etc /var/log /usr/local /run -xdev -type f -perm -o=r -print0 "
+         "| xargs -0 grep -lFf /run/wanted 2>/dev/null; rm /run/wanted"),
+        stdin=values.encode(), check=False,
+    )  # fmt: skip
+    assert found.text == ""
+    arguments = host_text(operator, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'")
+    assert not [value for value in secrets.values() if value in arguments]
+
+
+def test_solostack_on_the_host_itself_finds_the_same_cloud(
+    operator: Operator, tmp_path: Path
+) -> None:
+    """With the host's own Python, as root there, without SSH to the host."""
+    console = operator.lab.host_executor("phys1")
+    install_on_host(console, tmp_path)
+    text = operator.site.read_text()
+    local = re.sub(r"ssh: \{.*\}", "local: true", text)
+    assert local != text
+    console.run(("sh", "-c", "cat >/root/site.yaml"), stdin=local.encode())
+    state = tmp_path / "state.tar"
+    subprocess.run(["tar", "-C", operator.state_home, "-cf", state, "solostack"], check=True)
+    unpack = "mkdir -p /root/.local/state && tar -x -C /root/.local/state -f -"
+    console.run(("sh", "-c", unpack), stdin=state)
+    for verb in ("up --yes", "status", "verify"):
+        command = f"cd /root && HOME=/root /opt/solostack/bin/solostack {verb} --json"
+        done = console.run(("sh", "-c", command), timeout_s=600, check=False)
+        assert done.status == 0, done.text[-2000:] + done.stderr.decode()[-2000:]
+        value = json.loads(done.text)
+        assert value.get("ok", True)
+        assert value.get("pending", []) == []
+
+
+def test_the_inventory_tells_control_nodes_from_instances(operator: Operator) -> None:
+    console = operator.lab.host_executor("phys1")
+    command = "HOME=/root /opt/solostack/bin/solostack {} --json"
+    domains = json.loads(console.run(("sh", "-c", command.format("domains"))).text)
+    owners = {row["name"]: row["owner"] for row in domains["domains"]}
+    assert owners["network"]["kind"] == "solostack", owners
+    instances = [owner for name, owner in owners.items() if name.startswith("instance-")]
+    assert {owner["kind"] for owner in instances} == {"nova"}, owners
+    assert [node["name"] for node in domains["nodes"]] == ["controller"]
+    disks = json.loads(console.run(("sh", "-c", command.format("disks network"))).text)
+    (disk,) = disks["disks"]
+    assert disk["device"] == "vda"
+    assert disk["source_file"] == "/var/lib/solostack/nodes/network/disk.qcow2"
+    assert disk["format"] == "qcow2"
+
+
+def test_after_a_reboot_of_the_host_everything_is_back_by_itself(operator: Operator) -> None:
+    operator.lab.reboot("phys1")
+    deadline = time.monotonic() + 600
+    while True:
+        pages = [
+            operator.run("curl", "-sf", "-m", "5", f"http://{address}/")
+            for address in (FIRST, LAST)
+        ]
+        if all("solostack" in page.stdout for page in pages):
+            break
+        assert time.monotonic() < deadline, "an instance does not answer after the reboot"
+        time.sleep(3)
+    assert operator.solostack("verify")["ok"]
+
+
+def test_after_a_power_cut_everything_is_back_by_itself(operator: Operator) -> None:
+    operator.lab.kill("phys1")
+    operator.lab.start("phys1")
+    deadline = time.monotonic() + 600
+    while "solostack" not in operator.run("curl", "-sf", "-m", "5", f"http://{FIRST}/").stdout:
+        assert time.monotonic() < deadline, "the instance does not answer after the power cut"
+        time.sleep(3)
+
+
+def test_down_takes_everything_away(operator: Operator) -> None:
+    operator.solostack("down", "--yes")
+    domains = host_text(operator, "virsh", "-c", "qemu:///system", "list", "--all", "--name")
+    networks = host_text(operator, "virsh", "-c", "qemu:///system", "net-list", "--all", "--name")
+    assert domains.split() == []
+    assert not {"data", "external"} & set(networks.split())
+    assert "198.51.100" not in host_text(operator, "ip", "route")
+    assert "solostack" not in host_text(operator, "nft", "list", "ruleset")
+    assert host_text(operator, "ls", "/etc/solostack", "/var/lib/solostack/nodes") == ""
+    again = operator.run(*operator.command("down", "--yes"), timeout_s=UP_TIMEOUT_S)
+    assert again.returncode == 0, again.stderr

@@ -1,0 +1,118 @@
+import json
+
+import pytest
+
+from solostack.cloud.agent import ensure, proving, report, rest
+
+CONSOLE = """\
+SeaBIOS (version 1.16)\r
+\x1bc\x1b[?7l\x1b[2JSOLOSTACK DHCP 10.254.254.17\r
+SOLOSTACK METADATA i-0000000a\r
+SOLOSTACK READY\r
+user-data: VERIFY listening yes\r
+user-data: VERIFY outward no\r
+"""
+
+
+def test_markers_are_read_off_a_real_console() -> None:
+    assert proving.read_markers(CONSOLE) == {
+        "DHCP": "10.254.254.17",
+        "METADATA": "i-0000000a",
+        "READY": "",
+        "listening": "yes",
+        "outward": "no",
+    }
+
+
+def test_the_last_word_counts() -> None:
+    console = CONSOLE + "user-data: VERIFY outward yes\r\n"
+    assert proving.read_markers(console)["outward"] == "yes"
+
+
+def test_findings_judge_the_consoles(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = {name: proving.Seen() for name in ("first", "second")}
+    seen["first"].look(CONSOLE, 12.0)
+    proving._judge(seen)
+    findings = {
+        event["name"]: event for event in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    assert findings["DHCP: first instance"]["ok"]
+    assert findings["DHCP: first instance"]["seconds"] == 12.0
+    assert not findings["DHCP: second instance"]["ok"]
+    assert findings["outward with a floating IP"]["detail"] == "the console says no"
+    assert findings["console log readable"]["ok"]
+
+
+def test_free_addresses_keep_their_order() -> None:
+    wanted = ["198.51.100.0", "198.51.100.15", "198.51.100.1"]
+    assert proving.free_addresses(wanted, ["198.51.100.0"]) == wanted[1:]
+
+
+def test_agents_that_are_dead_or_absent_are_told() -> None:
+    rows = [
+        {"type": "OVN Controller Gateway agent", "host": "network", "alive": True},
+        {"type": "OVN Controller agent", "host": "phys1", "alive": True},
+        {"type": "OVN Metadata agent", "host": "phys1", "alive": False},
+    ]
+    chassis = {"network": ["gateway"], "phys1": ["controller", "metadata"]}
+    assert proving.missing_agents(rows, chassis) == [
+        "OVN Metadata agent on phys1",
+        "metadata agent on phys1",
+    ]
+
+
+def test_differences_ignore_order_inside_lists() -> None:
+    row = {"pools": [{"start": "1"}, {"start": "2"}], "name": "n", "more": 1, "gateway": "g"}
+    wanted = {"pools": [{"start": "2"}, {"start": "1"}], "name": "n", "gateway": None}
+    assert ensure.differing(row, wanted) == {"gateway": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"NeutronError": {"message": "in use", "type": "X", "detail": ""}}, "in use"),
+        ({"badRequest": {"code": 400, "message": "bad flavor"}}, "bad flavor"),
+        ({"error": {"code": 401, "message": "no", "title": "Unauthorized"}}, "no"),
+        ({"errors": [{"status": 404, "detail": "no such provider"}]}, "no such provider"),
+        (None, "502 Bad Gateway"),
+    ],
+)
+def test_error_texts_of_every_service(body: object, text: str) -> None:
+    class Response:
+        text = "<html><h1>502</h1> Bad Gateway</html>"
+
+        def json(self) -> object:
+            if body is None:
+                raise ValueError
+            return body
+
+    assert rest.error_text(Response()) == text
+
+
+@pytest.mark.parametrize(
+    ("service", "page", "path"),
+    [
+        ("image", {"next": "/v2/images?marker=1"}, "/images?marker=1"),
+        (
+            "compute",
+            {"servers_links": [{"rel": "next", "href": "http://c:8774/v2.1/servers?marker=1"}]},
+            "/servers?marker=1",
+        ),
+        ("network", {"servers": []}, None),
+    ],
+)
+def test_the_next_page_is_found(service: str, page: dict[str, object], path: str | None) -> None:
+    assert rest._next_page(service, page, "servers") == path
+
+
+def test_collections_are_spelled_as_neutron_wants() -> None:
+    assert rest.collection("security_groups", "1") == "/security-groups/1"
+    assert rest.collection("security_group_rules") == "/security-group-rules"
+
+
+def test_a_failed_check_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.finding("one") as one:
+        one.detail = "before"
+        raise report.AgentError("it broke")
+    event = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (event["event"], event["ok"], event["detail"]) == ("finding", False, "it broke")

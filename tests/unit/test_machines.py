@@ -1,0 +1,122 @@
+"""Control nodes as domains and as containers, by value."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+from solostack.engine.operations import File, Step, Unit
+from solostack.machines import container, domain
+from solostack.machines.operations import description_json, machine_bundle
+from solostack.plan.model import NODE_XML_NAMESPACE
+from solostack.site.model import Role, Runtime
+from tests.unit.test_host_bundle import SITE, make_plan
+
+CONTAINERS = SITE + "nodes: {controller: {runtime: container}, network: {runtime: vm}}\n"
+
+
+def parsed(plan, role=Role.NETWORK):
+    return ET.fromstring(domain.domain_xml(plan, plan.node(role)))
+
+
+def test_the_domain_has_the_planned_size_identity_and_owner():
+    plan = make_plan()
+    node = plan.node(Role.NETWORK)
+    root = parsed(plan)
+    assert root.get("type") == "kvm"
+    assert root.findtext("uuid") == str(node.uuid)
+    assert root.findtext("memory") == str(node.memory_mib)
+    assert root.findtext("vcpu") == str(node.vcpus)
+    owner = root.find(f"metadata/{{{NODE_XML_NAMESPACE}}}node")
+    assert owner is not None
+    assert owner.attrib == {"site": "cloud", "name": "network", "role": "network"}
+
+
+def test_the_domain_name_is_never_one_that_nova_may_touch():
+    plan = make_plan()
+    for node in plan.nodes:
+        root = ET.fromstring(domain.domain_xml(plan, node))
+        assert not root.findtext("name").startswith("instance-")
+
+
+def test_nics_have_the_planned_macs_in_order():
+    plan = make_plan()
+    node = plan.node(Role.NETWORK)
+    macs = [mac.get("address") for mac in parsed(plan).iterfind("devices/interface/mac")]
+    networks = [
+        source.get("network") for source in parsed(plan).iterfind("devices/interface/source")
+    ]
+    assert macs == [nic.mac for nic in node.interfaces]
+    assert networks == ["data", "external"]
+
+
+def test_checksum_offload_is_off_only_beside_a_userspace_switch():
+    kernel = parsed(make_plan())
+    userspace = parsed(make_plan(module=False))
+    assert kernel.find("devices/interface/driver") is None
+    host = userspace.find("devices/interface/driver/host")
+    assert host.get("csum") == "off"
+    assert host.get("tso4") == "off"
+
+
+def test_without_kvm_the_domain_is_emulated():
+    plan = make_plan(kvm=False, text=CONTAINERS)
+    root = parsed(plan)
+    assert root.get("type") == "qemu"
+    assert root.find("cpu").get("mode") == "maximum"
+    assert root.findtext("features/tcg/tb-cache") == "128"
+    assert "no_timer_check" in root.findtext("os/cmdline")
+
+
+def test_the_disk_can_be_migrated():
+    driver = parsed(make_plan()).find("devices/disk/driver")
+    assert driver.get("type") == "qcow2"
+    assert driver.get("cache") == "none"
+
+
+def test_a_vm_is_defined_started_with_its_host_and_can_be_undone():
+    plan = make_plan()
+    operations = machine_bundle(plan, plan.node(Role.NETWORK)).operations()
+    steps = {one.name: one for one in operations if isinstance(one, Step)}
+    define = steps["define VM network"]
+    assert "autostart network" in define.run
+    assert "undefine network" in define.undo
+    assert define.when_changed == ("/etc/solostack/nodes/network.xml",)
+
+
+def test_a_vm_of_another_size_is_restarted_and_a_paused_one_resumed():
+    plan = make_plan()
+    node = plan.node(Role.NETWORK)
+    steps = {
+        one.name: one for one in machine_bundle(plan, node).operations() if isinstance(one, Step)
+    }
+    start = steps["start VM network"]
+    assert f"cpus == {node.vcpus}" in start.unless
+    assert f'"{node.memory_mib * 1024} KiB"' in start.unless
+    assert "resume network" in start.run
+    assert "shutdown network" in start.run
+
+
+def test_a_container_gets_a_unit_its_nics_and_its_limits():
+    plan = make_plan(text=CONTAINERS)
+    node = plan.node(Role.CONTROLLER)
+    assert node.runtime is Runtime.CONTAINER
+    operations = machine_bundle(plan, node).operations()
+    files = {one.path: one for one in operations if isinstance(one, File)}
+    unit = next(one for one in operations if isinstance(one, Unit))
+    assert unit.name == "solostack-node@controller.service"
+    nic = node.interfaces[0]
+    assert files["/etc/solostack/nodes/controller.nics"].content == (
+        f"eth0 {nic.mac} br-data 1500 on\n"
+    )
+    limits = files["/etc/systemd/system/solostack-node@controller.service.d/limits.conf"]
+    assert f"MemoryMax={node.memory_mib}M" in limits.content
+    assert files[container.NETWORK_SCRIPT_PATH].mode == 0o755
+
+
+def test_the_description_tells_the_inventory_what_the_node_is():
+    plan = make_plan()
+    value = json.loads(description_json(plan, plan.node(Role.NETWORK)))
+    assert value["role"] == "network"
+    assert value["interfaces"][0]["address"] == "172.16.0.12/24"
+    assert value["interfaces"][1]["address"] is None
