@@ -1,6 +1,7 @@
 """The main job on real parts: `up` killed again and again, then everything a user would try.
 
-The tests run in the order of this file; each leaves the cloud as it found it, the last removes it.
+The tests run in the order of this file; each leaves the cloud as it found it, the last but one
+removes it, and the last makes and removes another from the host itself.
 """
 
 from __future__ import annotations
@@ -215,3 +216,17 @@ def test_down_takes_everything_away(operator: Operator) -> None:
     assert host_text(operator, "ls", "/etc/solostack", "/var/lib/solostack/nodes") == ""
     again = operator.run(*operator.command("down", "--yes"), timeout_s=UP_TIMEOUT_S)
     assert again.returncode == 0, again.stderr
+
+
+def test_up_on_the_host_itself_makes_a_whole_cloud(operator: Operator) -> None:
+    """As root on the physical host, with the host's own Python and no state from elsewhere."""
+    console = operator.lab.host_executor("phys1")
+    console.run(("rm", "-rf", "/root/.local/state/solostack"))
+    values = {}
+    for verb in ("up --yes", "status", "down --yes"):
+        command = f"cd /root && HOME=/root /opt/solostack/bin/solostack {verb} --json"
+        done = console.run(("sh", "-c", command), timeout_s=UP_TIMEOUT_S, check=False)
+        assert done.status == 0, done.text[-2000:] + done.stderr.decode()[-2000:]
+        values[verb] = json.loads(done.text)
+    assert values["up --yes"]["verify"]["ok"], values["up --yes"]["verify"]
+    assert {node["system"] for node in values["status"]["nodes"]} == {"running"}
