@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from solostack.cloud.agent import ensure, proving, report, rest
+from solostack.cloud.agent import ensure, opening, proving, report, rest
 
 CONSOLE = """\
 SeaBIOS (version 1.16)\r
@@ -116,3 +116,13 @@ def test_a_failed_check_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None
         raise report.AgentError("it broke")
     event = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (event["event"], event["ok"], event["detail"]) == ("finding", False, "it broke")
+
+
+def test_subnets_the_site_no_longer_has_are_retired_others_stay() -> None:
+    rows = [
+        {"name": "transit", "cidr": "10.99.0.0/24", "description": ensure.MARK},
+        {"name": "floating", "cidr": "198.51.100.4/30", "description": ensure.MARK},
+        {"name": "mine", "cidr": "192.0.2.0/24", "description": ""},
+    ]
+    wanted = [{"name": "transit", "fixed": {"cidr": "10.99.0.0/24"}}]
+    assert [row["name"] for row in opening.retired(rows, wanted)] == ["floating"]

@@ -52,6 +52,18 @@ def test_the_block_is_offered_whole_and_gateways_come_from_the_transit_network()
     assert "network:router_gateway" in transit["free"]["service_types"]
 
 
+def test_each_group_of_addresses_is_a_subnet_of_its_own() -> None:
+    listed = ["198.51.100.17", "198.51.100.83", "192.0.2.200"]
+    plan = make_plan(external={"method": "proxy", "addresses": listed})
+    [_, *floating] = desired.cloud_request(plan)["external"]["subnets"]
+    assert [each["name"] for each in floating] == ["floating", "floating-2", "floating-3"]
+    pools = [pool for each in floating for pool in each["free"]["allocation_pools"]]
+    assert sorted(pool["start"] for pool in pools) == sorted(listed)
+    assert all(each["free"]["service_types"] == ["network:floatingip"] for each in floating)
+    wider = [ipaddress.IPv4Network(each["fixed"]["cidr"]) for each in floating]
+    assert not any(one.overlaps(two) for one, two in itertools.combinations(wider, 2))
+
+
 def test_the_request_is_plain_json_and_equal_for_equal_plans() -> None:
     one, two = desired.cloud_request(make_plan()), desired.cloud_request(make_plan())
     assert json.dumps(one) == json.dumps(two)
@@ -109,7 +121,8 @@ def test_verify_asks_for_an_agent_on_every_machine() -> None:
 def test_verify_stays_clear_of_the_sites_networks(external: str) -> None:
     plan = make_plan(external={"block": external})
     network = desired.verify_network(plan)
-    for other in (plan.external.supernet, plan.external.transit, plan.data.network):
+    wider = [subnet.cidr for subnet in plan.external.subnets]
+    for other in (*wider, plan.external.transit, plan.data.network):
         assert not network.overlaps(other)
 
 
@@ -167,9 +180,5 @@ def test_another_builder_is_another_recipe() -> None:
 def test_every_address_of_any_block_is_offered_once(prefix: int, number: int) -> None:
     first = (203 << 24) | (number << (32 - prefix) & 0xFFFFFF)
     block = ipaddress.IPv4Network((first, prefix), strict=False)
-    plan = make_plan()
-    import dataclasses
-
-    external = dataclasses.replace(plan.external, block=block, pools=((block[0], block[-1]),))
-    addresses = desired.preferred_addresses(external)
+    addresses = desired.preferred_addresses(make_plan(external={"block": str(block)}).external)
     assert sorted(addresses) == list(itertools.islice(block, block.num_addresses))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import collections
 import ipaddress
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solostack.plan.addresses import address_rows, data_addresses, external_plan
+from solostack.plan.addresses import address_rows, data_addresses, external_plan, usable_text
 from solostack.plan.model import AddressRow
-from solostack.site.model import Site
+from solostack.site.model import ExternalMethod, Site
+from solostack.site.networks import floating_addresses, floating_subnets
 
 
 def site_with(block: str = "198.51.100.0/28", **parts: object) -> Site:
@@ -50,14 +52,15 @@ def test_pools_are_the_block_and_inside_the_supernet_without_its_ends(
         for offset in range(int(last) - int(first) + 1)
     ]
     assert pooled == [int(address) for address in block]
-    assert int(plan.supernet[0]) < pooled[0]
-    assert pooled[-1] < int(plan.supernet[-1])
+    [subnet] = plan.subnets
+    assert int(subnet.cidr[0]) < pooled[0]
+    assert pooled[-1] < int(subnet.cidr[-1])
 
 
 def test_all_sixteen_of_a_28_first_and_last_included() -> None:
     site = site_with()
     plan = external_plan(site)
-    assert str(plan.supernet) == "198.51.96.0/21"
+    assert [str(subnet.cidr) for subnet in plan.subnets] == ["198.51.96.0/21"]
     assert [(str(first), str(last)) for first, last in plan.pools] == [
         ("198.51.100.0", "198.51.100.15")
     ]
@@ -130,3 +133,103 @@ def test_a_host_put_at_the_end_moves_nobody(count: int, prefix: int) -> None:
     if after:
         assert before.items() <= after.items()
         assert len(set(after.values())) == len(after)
+
+
+ADDRESSES = st.integers(1 << 24, (224 << 24) - 1).map(ipaddress.IPv4Address)
+
+
+@st.composite
+def external_sites(draw: st.DrawFn) -> Site:
+    """Any method with any block, addresses near and far, and others' addresses inside."""
+    method = draw(st.sampled_from(ExternalMethod))
+    on_wire = method in {ExternalMethod.PROXY, ExternalMethod.BRIDGE}
+    block = draw(blocks() | st.none()) if on_wire else draw(blocks())
+    external: dict[str, object] = {"method": method, "block": block}
+    if on_wire:
+        near = st.integers(203 << 24, (203 << 24) + 300).map(ipaddress.IPv4Address)
+        listed = draw(st.lists(near | ADDRESSES, max_size=12, unique=True))
+        external["addresses"] = [one for one in listed if block is None or one not in block]
+        if block is not None:
+            inside = st.integers(int(block[0]), int(block[-1])).map(ipaddress.IPv4Address)
+            external["not_ours"] = draw(st.lists(inside, max_size=3, unique=True))
+    return site_with(external=external)
+
+
+@given(external_sites())
+def test_subnets_lie_apart_and_hold_every_floating_ip_once(site: Site) -> None:
+    subnets = floating_subnets(site)
+    for one, two in itertools.combinations(subnets, 2):
+        assert not one.cidr.overlaps(two.cidr)
+    pooled = []
+    for subnet in subnets:
+        for first, last in subnet.pools:
+            assert subnet.cidr[0] < first <= last < subnet.cidr[-1]
+            pooled += [ipaddress.IPv4Address(one) for one in range(int(first), int(last) + 1)]
+    assert tuple(sorted(pooled)) == floating_addresses(site)
+    assert external_plan(site).floating_addresses == floating_addresses(site)
+
+
+@given(external_sites())
+def test_networks_are_the_block_or_exactly_the_floating_ips(site: Site) -> None:
+    networks = external_plan(site).networks
+    held = sorted(itertools.chain.from_iterable(networks))
+    if site.external.on_wire:
+        assert tuple(held) == floating_addresses(site)
+    else:
+        assert networks == (site.external.block,)
+    assert len(held) == len(set(held))
+
+
+@given(external_sites())
+def test_rows_have_each_address_once_and_a_reason(site: Site) -> None:
+    rows = rows_of(site, "external")
+    listed = [row.address for row in rows]
+    assert listed == sorted({*(site.external.block or ()), *site.external.addresses})
+    assert tuple(row.address for row in rows if row.usable) == floating_addresses(site)
+    assert all(row.use and row.why for row in rows)
+
+
+def test_an_address_more_leaves_the_subnets_of_others_alone() -> None:
+    def subnets(*addresses: str) -> set[str]:
+        site = site_with(external={"method": "proxy", "addresses": addresses})
+        return {str(each.cidr) for each in floating_subnets(site)}
+
+    assert subnets("192.0.2.1") < subnets("192.0.2.1", "192.0.2.5")
+
+
+def test_every_address_of_a_subnet_on_the_wire_says_what_it_is() -> None:
+    external = {
+        "method": "proxy",
+        "block": "203.0.113.0/29",
+        "not_ours": ["203.0.113.1"],
+        "addresses": ["198.51.100.7"],
+        "published": [{"port": 80, "to": "203.0.113.3"}],
+    }
+    site = site_with(external=external)
+    rows = address_rows(site, site.hosts[0])
+    assert len({row.address for row in rows}) == len(rows)
+    assert [(str(row.address), row.use) for row in rows if row.network == "external"] == [
+        ("198.51.100.7", "floating IP"),
+        ("203.0.113.0", "subnet"),
+        ("203.0.113.1", "not ours"),
+        ("203.0.113.2", "host phys1 on eth0"),
+        ("203.0.113.3", "floating IP, tcp port 80 of phys1 leads to it"),
+        ("203.0.113.4", "floating IP"),
+        ("203.0.113.5", "floating IP"),
+        ("203.0.113.6", "floating IP"),
+        ("203.0.113.7", "broadcast"),
+    ]
+    assert usable_text(rows, site.external.method) == (
+        "5 of 9 usable (proxy; not: 203.0.113.0 subnet, 203.0.113.1 not ours, "
+        "203.0.113.2 host phys1 on eth0, 203.0.113.7 broadcast)"
+    )
+
+
+def test_the_usable_number_of_each_method() -> None:
+    def text(external: dict[str, object]) -> str:
+        site = site_with(external=external)
+        return usable_text(address_rows(site, site.hosts[0]), site.external.method)
+
+    assert text({"block": "198.51.100.0/28"}) == "16 of 16 usable (routed)"
+    assert text({"method": "private"}) == "256 of 256 usable (private)"
+    assert text({"method": "bridge", "addresses": ["198.51.100.7"]}) == "1 of 1 usable (bridge)"

@@ -50,6 +50,9 @@ def minimal_plan() -> Plan:
         ("plan-minimal.json", "minimal", FACTS),
         ("plan-minimal-without-kvm.json", "minimal", WITHOUT_KVM),
         ("plan-full.json", "full", LARGE_FIRST),
+        ("plan-proxy.json", "proxy-single-addresses", FACTS),
+        ("plan-bridge.json", "bridge", FACTS),
+        ("plan-private.json", "private", FACTS),
     ],
 )
 def test_golden_plan(

@@ -105,8 +105,8 @@ def test_another_block_changes_host_routes_and_the_clouds_subnet() -> None:
     changes = diff(plan_data(MINIMAL), plan_data(other))
     assert [(change.path, change.scope) for change in changes] == [
         ("external.block", Scope.HOST),
-        ("external.pools", Scope.CLOUD),
-        ("external.supernet", Scope.CLOUD),
+        ("external.networks", Scope.HOST),
+        ("external.subnets", Scope.CLOUD),
     ]
 
 

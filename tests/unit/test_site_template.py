@@ -73,6 +73,35 @@ def test_answers_show_in_the_site() -> None:
     assert str(site.external.block) == "198.51.100.64/29"
 
 
+@pytest.mark.parametrize(
+    ("answers", "external"),
+    [
+        (Answers(address="203.0.113.2", nic="eth0", method="private"), {"method": "private"}),
+        (
+            Answers(
+                address="203.0.113.2",
+                nic="eth0",
+                method="proxy",
+                addresses=("198.51.100.7", "198.51.100.9"),
+            ),
+            {"method": "proxy", "addresses": ["198.51.100.7", "198.51.100.9"]},
+        ),
+        (
+            Answers(address="203.0.113.2", nic="eth0", method="bridge", block="203.0.113.0/29"),
+            {"method": "bridge", "block": "203.0.113.0/29"},
+        ),
+    ],
+)
+def test_every_method_is_written_and_its_comments_change_nothing(
+    answers: Answers, external: dict[str, object]
+) -> None:
+    host = {"name": "phys1", "address": "203.0.113.2", "nic": "eth0"}
+    site = Site.model_validate({"hosts": [host], "external": external})
+    text = render_site(answers)
+    assert parse_site(text, PATH).site == site
+    assert parse_site(uncommented(text), PATH).site == site
+
+
 @pytest.mark.parametrize("nic", ["eth0: x", "eth0 # no", "true", "'", "", "- a", "{", "\n"])
 def test_wrong_answers_are_refused_by_value_never_by_syntax(nic: str) -> None:
     answers = Answers(address="203.0.113.2", nic=nic, block="198.51.100.0/28")
@@ -85,7 +114,7 @@ def test_wrong_answers_are_refused_by_value_never_by_syntax(nic: str) -> None:
         assert site.hosts[0].nic == nic
 
 
-@pytest.mark.parametrize("name", ["minimal", "full"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.yaml")))
 def test_schema_takes_what_the_loader_takes(name: str) -> None:
     path = ROOT / "examples" / f"{name}.yaml"
     load_site(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from solostack.plan.model import DemoPlan, ExternalPlan, IPv4Network, Plan
 from solostack.site.model import Flavor, Image, Role
+from solostack.site.networks import VERIFY_NETWORKS, FloatingSubnet
 
 Request = dict[str, Any]
 EXTERNAL_NETWORK = "external"
@@ -23,7 +24,6 @@ KERNEL_TREE = "/"
 BUSYBOX = "/usr/bin/busybox"
 QUOTA = {"instances": 100, "cores": -1, "ram": -1}
 """The host's own size is the limit for cores and memory, so no quota stands in the owner's way."""
-VERIFY_NETWORKS = ("10.254.254.0/24", "192.168.254.0/24", "172.31.254.0/24", "100.127.254.0/24")
 
 
 def cloud_request(plan: Plan) -> Request:
@@ -56,18 +56,26 @@ def verify_request(plan: Plan, upstream: ipaddress.IPv4Address) -> Request:
     }
 
 
+def address_request(plan: Plan) -> Request:
+    """Build the request of `address_start`: one instance that lets pings and HTTP in."""
+    return {
+        "project": VERIFY_PROJECT,
+        "image": TEST_IMAGE,
+        "flavor": smallest_flavor(plan.flavors).name,
+        "cidr": str(verify_network(plan)),
+        "external_network": EXTERNAL_NETWORK,
+        "rules": [_rule("icmp"), _rule("tcp", 80)],
+    }
+
+
 def smallest_flavor(flavors: tuple[Flavor, ...]) -> Flavor:
     """Return the flavor that costs least."""
     return min(flavors, key=lambda one: (one.memory_mib, one.vcpus, one.disk_gib, one.name))
 
 
 def preferred_addresses(external: ExternalPlan) -> tuple[ipaddress.IPv4Address, ...]:
-    """Order the block's addresses for a proof: first and last, the hard ones, come first."""
-    addresses = [
-        ipaddress.IPv4Address(number)
-        for first, last in external.pools
-        for number in range(int(first), int(last) + 1)
-    ]
+    """Order the floating IPs for a proof: first and last, the hard ones, come first."""
+    addresses = external.floating_addresses
     return tuple(dict.fromkeys((addresses[0], addresses[-1], *addresses)))
 
 
@@ -76,7 +84,8 @@ def verify_network(plan: Plan) -> IPv4Network:
 
     Neutron refuses a router whose subnets overlap those of its external network.
     """
-    used = (plan.external.supernet, plan.external.transit, plan.data.network)
+    external = plan.external
+    used = (*(each.cidr for each in external.subnets), external.transit, plan.data.network)
     for text in VERIFY_NETWORKS:
         network = IPv4Network(text)
         if not any(network.overlaps(other) for other in used):
@@ -108,19 +117,23 @@ def _external(external: ExternalPlan) -> Request:
                     "service_types": ["network:router_gateway", "network:distributed"],
                 },
             },
-            {
-                "name": "floating",
-                "fixed": {"cidr": str(external.supernet), "ip_version": 4},
-                "free": {
-                    "gateway_ip": None,
-                    "enable_dhcp": False,
-                    "allocation_pools": [
-                        {"start": str(start), "end": str(end)} for start, end in external.pools
-                    ],
-                    "service_types": ["network:floatingip"],
-                },
-            },
+            *(_floating(subnet, number) for number, subnet in enumerate(external.subnets, start=1)),
         ],
+    }
+
+
+def _floating(subnet: FloatingSubnet, number: int) -> Request:
+    return {
+        "name": "floating" if number == 1 else f"floating-{number}",
+        "fixed": {"cidr": str(subnet.cidr), "ip_version": 4},
+        "free": {
+            "gateway_ip": None,
+            "enable_dhcp": False,
+            "allocation_pools": [
+                {"start": str(start), "end": str(end)} for start, end in subnet.pools
+            ],
+            "service_types": ["network:floatingip"],
+        },
     }
 
 

@@ -8,14 +8,23 @@ knows the block under a wider CIDR (site.networks.supernet). So every address is
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from solostack.plan.model import AddressRow, ExternalPlan
-from solostack.site.model import Host, Site
-from solostack.site.networks import assign_data_addresses, node_settings, supernet
+from solostack.site.model import ExternalMethod, Host, Site
+from solostack.site.networks import (
+    assign_data_addresses,
+    floating_addresses,
+    floating_subnets,
+    node_settings,
+    supernet,
+    why_not_floating,
+)
 
 IPv4Address = ipaddress.IPv4Address
 IPv4Interface = ipaddress.IPv4Interface
+
+_HOSTS_OWN = "the host's own; solostack leaves it as it is"
 IPv4Network = ipaddress.IPv4Network
 
 
@@ -36,20 +45,29 @@ def data_addresses(site: Site) -> Mapping[str, IPv4Interface]:
 
 
 def external_plan(site: Site) -> ExternalPlan:
-    """Return how the public block is used."""
+    """Return where floating IPs come from and how they reach the host."""
     external = site.external
     transit = external.transit
-    gateway = IPv4Interface((transit[1], transit.prefixlen))
+    subnets = floating_subnets(site)
     return ExternalPlan(
         method=external.method,
         block=external.block,
+        networks=_routed_networks(site),
+        subnets=subnets,
+        published=external.published,
         bridge=external.bridge,
-        supernet=supernet(external.block),
-        pools=((external.block[0], external.block[-1]),),
         transit=transit,
-        transit_gateway=gateway,
+        transit_gateway=IPv4Interface((transit[1], transit.prefixlen)),
         transit_pool=(transit[2], transit[-2]),
     )
+
+
+def _routed_networks(site: Site) -> tuple[IPv4Network, ...]:
+    block = site.external.block
+    if block is not None and not site.external.on_wire:
+        return (block,)
+    usable = (IPv4Network(address) for address in floating_addresses(site))
+    return tuple(ipaddress.collapse_addresses(usable))
 
 
 def address_rows(site: Site, gateway_host: Host) -> tuple[AddressRow, ...]:
@@ -65,23 +83,60 @@ def address_rows(site: Site, gateway_host: Host) -> tuple[AddressRow, ...]:
     )
 
 
+def usable_text(rows: Iterable[AddressRow], method: ExternalMethod) -> str:
+    """Say how many addresses can be floating IPs, and what the others are.
+
+    >>> usable_text((), ExternalMethod.ROUTED)
+    '0 of 0 usable (routed)'
+    """
+    public = [row for row in rows if row.network == "external"]
+    other = [f"{row.address} {row.use}" for row in public if not row.usable]
+    text = f"{len(public) - len(other)} of {len(public)} usable ({method}"
+    return f"{text}; not: {', '.join(other)})" if other else f"{text})"
+
+
 def _block_rows(site: Site, gateway_host: Host) -> Iterator[AddressRow]:
-    block = site.external.block
-    wider = supernet(block)
-    ends = {block[0]: "first", block[-1]: "last"}
-    for address in block:
-        why = (
-            f"the block is routed to {gateway_host.name}; router gateways are on "
-            f"{site.external.transit}, so no address is spent on them"
-        )
-        if address in ends:
-            why = (
-                f"the block's {ends[address]} address is usable too: Neutron's subnet is the "
-                f"wider {wider}, whose ends lie elsewhere"
+    usable = frozenset(floating_addresses(site))
+    for address in sorted(usable.union(site.external.block or ())):
+        use, why = "floating IP", _why_floating(site, address, gateway_host)
+        if address not in usable:
+            use, why = _not_floating(site, address) or (use, why)
+        else:
+            use += "".join(
+                f", {each.protocol} port {each.port} of {gateway_host.name} leads to it"
+                for each in site.external.published
+                if each.to == address
             )
         yield AddressRow(
-            address=address, network="external", use="floating IP", usable=True, why=why
+            address=address, network="external", use=use, usable=address in usable, why=why
         )
+
+
+def _not_floating(site: Site, address: IPv4Address) -> tuple[str, str] | None:
+    for host in site.hosts:
+        if address == host.address:
+            return f"host {host.name} on {host.nic}", _HOSTS_OWN
+    return why_not_floating(site, address)
+
+
+def _why_floating(site: Site, address: IPv4Address, gateway_host: Host) -> str:
+    block = site.external.block
+    ends = {} if block is None else {block[0]: "first", block[-1]: "last"}
+    if block is not None and address in ends and address not in site.external.addresses:
+        return (
+            f"the block's {ends[address]} address is usable too: Neutron's subnet is the wider "
+            f"{supernet(block)}, whose ends lie elsewhere"
+        )
+    gateways = f"router gateways are on {site.external.transit}, so no address is spent on them"
+    match site.external.method:
+        case ExternalMethod.ROUTED:
+            return f"the block is routed to {gateway_host.name}; {gateways}"
+        case ExternalMethod.PROXY:
+            return f"{gateway_host.name} answers ARP for it on the wire; {gateways}"
+        case ExternalMethod.BRIDGE:
+            return f"OVN answers ARP for it on the wire; {gateways}"
+        case ExternalMethod.PRIVATE:
+            return f"private: reached from {gateway_host.name} and by a route to it; {gateways}"
 
 
 def _transit_rows(site: Site, gateway_host: Host) -> Iterator[AddressRow]:
@@ -126,11 +181,14 @@ def _data_rows(site: Site) -> Iterator[AddressRow]:
 
 
 def _host_rows(site: Site) -> Iterator[AddressRow]:
+    block = site.external.block
     for host in site.hosts:
+        if block is not None and host.address in block:
+            continue  # has its row among the block's
         yield AddressRow(
             address=host.address,
             network="host",
             use=f"host {host.name} on {host.nic}",
             usable=False,
-            why="the host's own; solostack leaves it as it is",
+            why=_HOSTS_OWN,
         )

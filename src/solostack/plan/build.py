@@ -72,6 +72,7 @@ def build_plan(site: Site, facts: Mapping[str, HostFacts]) -> Plan:
         ),
         data=_data_plan(site),
         external=addresses.external_plan(site),
+        firewall=site.firewall,
         workers=site.workers,
         egress=site.egress,
         flavors=site.flavors,
@@ -143,6 +144,7 @@ def _host_plan(
         reserved_cpus=sizing.reserved_cpus(facts, sizes),
         reserved_disk_mib=disk_gib * sizing.GIB_IN_MIB,
         gateway=host is home_of(site, Role.NETWORK),
+        ssh_port=host.ssh.port,
     )
 
 

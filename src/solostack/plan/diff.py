@@ -125,7 +125,7 @@ def _shown(value: Json) -> str:
 
 def _scope(path: str) -> Scope:
     top = path.replace("[", ".").split(".")[0]
-    if top in {"hosts", "data", "egress"}:
+    if top in {"hosts", "data", "egress", "firewall"}:
         return Scope.HOST
     if top in {"nodes", "workers", "release", "region", "site"}:
         return Scope.NODES
@@ -133,6 +133,8 @@ def _scope(path: str) -> Scope:
         "external.block",
         "external.bridge",
         "external.method",
+        "external.networks",
+        "external.published",
         "external.transit",
         "external.transit_gateway",
     }:

@@ -6,7 +6,16 @@ import dataclasses
 import ipaddress
 import uuid
 
-from solostack.site.model import ExternalMethod, Flavor, Image, Role, Runtime
+from solostack.site.model import (
+    ExternalMethod,
+    Firewall,
+    Flavor,
+    Image,
+    Published,
+    Role,
+    Runtime,
+)
+from solostack.site.networks import FloatingSubnet
 
 # Marks the domains of control nodes; an identifier, not an address that anything fetches.
 NODE_XML_NAMESPACE = "https://solostack.example/xmlns/domain/1.0"
@@ -93,6 +102,7 @@ class HostPlan:
     reserved_disk_mib: int
     gateway: bool
     """True on the host whose external bridge carries the block (the network node's host)."""
+    ssh_port: int = 22
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,20 +118,37 @@ class AddressRow:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalPlan:
-    """The public block. supernet is the CIDR given to Neutron so that both ends are usable.
+    """Where floating IPs come from and how they reach the host.
 
-    pools are inclusive ranges of floating IPs. transit_gateway is the host's address on the
-    external bridge, transit_pool the routers' gateway addresses.
+    networks is what the host routes to the external bridge and owns: the whole block (routed,
+    private) or the usable addresses only, in as few networks as hold exactly them (proxy, bridge).
+    transit_gateway is the host's address on the external bridge, transit_pool the routers' gateway
+    addresses. block is None where the site lists single addresses.
     """
 
     method: ExternalMethod
-    block: IPv4Network
+    block: IPv4Network | None
+    networks: tuple[IPv4Network, ...]
+    subnets: tuple[FloatingSubnet, ...]
+    published: tuple[Published, ...]
     bridge: str
-    supernet: IPv4Network
-    pools: tuple[tuple[IPv4Address, IPv4Address], ...]
     transit: IPv4Network
     transit_gateway: IPv4Interface
     transit_pool: tuple[IPv4Address, IPv4Address]
+
+    @property
+    def pools(self) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
+        """Every inclusive range of floating IPs."""
+        return tuple(pool for subnet in self.subnets for pool in subnet.pools)
+
+    @property
+    def floating_addresses(self) -> tuple[IPv4Address, ...]:
+        """Every address that can be a floating IP, in order."""
+        return tuple(
+            IPv4Address(number)
+            for first, last in self.pools
+            for number in range(int(first), int(last) + 1)
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +181,7 @@ class Plan:
     nodes: tuple[NodePlan, ...]
     data: DataPlan
     external: ExternalPlan
+    firewall: Firewall
     workers: int
     egress: bool
     flavors: tuple[Flavor, ...]

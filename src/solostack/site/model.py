@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import pydantic
@@ -18,10 +19,15 @@ TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
 Name = Annotated[str, pydantic.Field(pattern=NAME_PATTERN)]
+Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
 Device = Annotated[str, pydantic.Field(pattern=DEVICE_PATTERN)]
 Title = Annotated[str, pydantic.Field(pattern=TITLE_PATTERN)]
 IPv4Network = ipaddress.IPv4Network
 IPv4Address = ipaddress.IPv4Address
+
+DEFAULT_PRIVATE_BLOCK = "10.98.1.0/24"
+"""Its wider CIDR, 10.98.0.0/22, lies beside the other defaults; that of 10.98.0.0/24 would be
+10.96.0.0/14 and hold the transit network."""
 
 
 class Model(pydantic.BaseModel):
@@ -46,9 +52,19 @@ class Role(enum.StrEnum):
 
 
 class ExternalMethod(enum.StrEnum):
-    """How the public block reaches the host."""
+    """How the public addresses reach the host."""
 
     ROUTED = "routed"
+    PROXY = "proxy"
+    BRIDGE = "bridge"
+    PRIVATE = "private"
+
+
+class Protocol(enum.StrEnum):
+    """A transport protocol that has ports."""
+
+    TCP = "tcp"
+    UDP = "udp"
 
 
 class Ssh(Model):
@@ -120,17 +136,77 @@ class DataNetwork(Model):
     mtu: int = pydantic.Field(1500, ge=1400, le=9000, description="MTU; tenants get 58 less")
 
 
+class Published(Model):
+    """A port of the host that leads to a floating IP."""
+
+    port: Port = pydantic.Field(description="port on the host's own address")
+    to: IPv4Address = pydantic.Field(description="the floating IP it leads to")
+    to_port: Port | None = pydantic.Field(None, description="port there; default: the same")
+    protocol: Protocol = pydantic.Field(Protocol.TCP, description="tcp or udp")
+
+
 class External(Model):
     """Public addresses."""
 
     method: ExternalMethod = pydantic.Field(
-        ExternalMethod.ROUTED, description="routed: the provider routes the block to the host"
+        ExternalMethod.ROUTED,
+        description="routed (the provider routes the block to the host), proxy (the provider looks "
+        "for each address on the wire), bridge (the card joins a bridge), private (no "
+        "public block)",
     )
-    block: IPv4Network = pydantic.Field(description="the public block, every address usable")
+    block: IPv4Network | None = pydantic.Field(
+        None,
+        description="the public block; with private a private one, default "
+        f"{DEFAULT_PRIVATE_BLOCK}",
+    )
+    addresses: tuple[IPv4Address, ...] = pydantic.Field(
+        (), description="single public addresses on the wire, for proxy and bridge"
+    )
+    not_ours: tuple[IPv4Address, ...] = pydantic.Field(
+        (), description="addresses of the block that others have, as the provider's router"
+    )
+    published: tuple[Published, ...] = pydantic.Field(
+        (), description="ports of the host that lead to floating IPs"
+    )
     transit: IPv4Network = pydantic.Field(
         IPv4Network("10.99.0.0/24"), description="private subnet for router gateways"
     )
     bridge: Device = pydantic.Field("br-external", description="bridge on the host")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _private_block(cls, data: object) -> object:
+        """Give method private its block where the site gives none: any will do."""
+        if not isinstance(data, Mapping) or data.get("method") != ExternalMethod.PRIVATE:
+            return data
+        return {**data, "block": DEFAULT_PRIVATE_BLOCK} if data.get("block") is None else data
+
+    @property
+    def on_wire(self) -> bool:
+        """Whether the provider looks for each address on the wire, with ARP."""
+        return self.method in {ExternalMethod.PROXY, ExternalMethod.BRIDGE}
+
+
+class OpenPort(Model):
+    """A port of the host that stays open to the outside."""
+
+    port: Port = pydantic.Field(description="port on the host")
+    protocol: Protocol = pydantic.Field(Protocol.TCP, description="tcp or udp")
+    sources: tuple[IPv4Network, ...] = pydantic.Field(
+        (), description="who may connect; default: everybody"
+    )
+
+
+class Firewall(Model):
+    """What the host lets in through its card, besides answers and pings."""
+
+    ssh_from: tuple[IPv4Network, ...] = pydantic.Field(
+        (), description="who may log in to the host; default: everybody"
+    )
+    open: tuple[OpenPort, ...] = pydantic.Field((), description="the host's other services")
+    networks: tuple[IPv4Network, ...] = pydantic.Field(
+        (), description="networks behind the host that are not the cloud's and stay reachable"
+    )
 
 
 class Image(Model):
@@ -175,6 +251,9 @@ class Site(Model):
     release: str = pydantic.Field("2025.1", description="OpenStack release")
     hosts: tuple[Host, ...] = pydantic.Field(min_length=1, description="physical hosts")
     external: External = pydantic.Field(description="public addresses")
+    firewall: Firewall = pydantic.Field(
+        default_factory=Firewall, description="what the host lets in"
+    )
     data: DataNetwork = pydantic.Field(default_factory=DataNetwork, description="data network")
     nodes: Nodes = pydantic.Field(default_factory=Nodes, description="control nodes")
     workers: int = pydantic.Field(1, ge=1, le=32, description="processes per API service")

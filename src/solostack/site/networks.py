@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from solostack.site.model import Node, Role, Site
 
@@ -16,6 +17,8 @@ FIRST_NODE = 11
 NODE_RANGE = 20
 """Offsets .11 to .30 of the data network are kept for nodes, so that a node of a new role and a
 new host never compete for an address."""
+VERIFY_NETWORKS = ("10.254.254.0/24", "192.168.254.0/24", "172.31.254.0/24", "100.127.254.0/24")
+"""Candidates for the tenant network `verify` makes; the first apart from the site's is taken."""
 
 
 def supernet(block: IPv4Network) -> IPv4Network:
@@ -34,6 +37,94 @@ def supernet(block: IPv4Network) -> IPv4Network:
             return wider
     message = f"{block} touches an end of the address space"
     raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FloatingSubnet:
+    """One subnet of floating IPs as Neutron is told of it.
+
+    cidr is wider than what it stands for, so that both ends of a pool are usable; pools are
+    inclusive ranges.
+    """
+
+    cidr: IPv4Network
+    pools: tuple[tuple[IPv4Address, IPv4Address], ...]
+
+
+def why_not_floating(site: Site, address: IPv4Address) -> tuple[str, str] | None:
+    """Return use and reason of an address of the block that cannot be a floating IP, else None.
+
+    On a wire the block is a subnet of the provider's: its router takes the first and the last
+    address for the subnet itself (RFC 1122 section 3.2.1.3). Routed to us they are like any other.
+    """
+    external, block = site.external, site.external.block
+    if any(address == host.address for host in site.hosts):
+        return "host", "a host has it as its own"
+    if address in external.not_ours:
+        return "not ours", "listed under external.not_ours"
+    if block is None or address not in block or not external.on_wire or block.prefixlen > 30:
+        return None
+    if address == block[0]:
+        return "subnet", "the subnet's own address: the provider's router would not look for it"
+    if address == block[-1]:
+        return "broadcast", "the subnet's broadcast address: reaches no single machine on a wire"
+    return None
+
+
+def floating_addresses(site: Site) -> tuple[IPv4Address, ...]:
+    """Return every address that can be a floating IP, in order."""
+    found = {
+        address for address in site.external.block or () if why_not_floating(site, address) is None
+    }
+    return tuple(sorted(found | set(site.external.addresses)))
+
+
+def floating_subnets(site: Site) -> tuple[FloatingSubnet, ...]:
+    """Return the subnets Neutron needs for these addresses; none overlaps another.
+
+    Raises:
+        ValueError: an address is next to an end of the address space.
+    """
+    addresses = floating_addresses(site)
+    return tuple(
+        FloatingSubnet(cidr=wider, pools=_runs(inside))
+        for wider in wider_networks(site)
+        if (inside := [address for address in addresses if address in wider])
+    )
+
+
+def wider_networks(site: Site) -> tuple[IPv4Network, ...]:
+    """Return the CIDRs Neutron is told of, in order: none has a floating IP at an end.
+
+    Raises:
+        ValueError: as floating_subnets.
+    """
+    block = site.external.block
+    start = [] if block is None else [block]
+    start += [IPv4Network(address) for address in site.external.addresses]
+    return tuple(sorted(_apart(supernet(each) for each in start)))
+
+
+def _apart(networks: Iterable[IPv4Network]) -> Iterator[IPv4Network]:
+    """Drop networks that lie in others: two networks overlap only so.
+
+    Neighbours are not merged, or an address more would change the subnet of another.
+    """
+    kept: list[IPv4Network] = []
+    for each in sorted(set(networks), key=lambda one: one.prefixlen):
+        if not any(each.subnet_of(other) for other in kept):
+            kept.append(each)
+            yield each
+
+
+def _runs(addresses: Sequence[IPv4Address]) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
+    runs: list[tuple[IPv4Address, IPv4Address]] = []
+    for address in addresses:
+        if runs and int(runs[-1][1]) + 1 == int(address):
+            runs[-1] = (runs[-1][0], address)
+        else:
+            runs.append((address, address))
+    return tuple(runs)
 
 
 def node_settings(site: Site) -> Mapping[Role, Node]:

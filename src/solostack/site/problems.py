@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from solostack.site.document import Location
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +54,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def did_you_mean(value: object) -> str:
     """Return the suggestion of one value."""
     return f"did you mean '{value}'?"
+
+
+def repeated(values: Sequence[tuple[Location, _T]], expected: str) -> Iterator[Problem]:
+    """Yield a problem for every value that an earlier one has already."""
+    seen: dict[_T, Location] = {}
+    for location, value in values:
+        if value in seen:
+            yield Problem(
+                location=location,
+                other=seen[value],
+                expected=expected,
+                found=f"'{value}', which {dotted(seen[value])} has already",
+            )
+        else:
+            seen[value] = location

@@ -5,46 +5,22 @@ Pure: a Site in, Problems out, in no order. Nothing here knows of files or of re
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator
 
 from solostack.site.document import Location
+from solostack.site.external_rules import check_external, check_firewall
 from solostack.site.model import IPv4Address, IPv4Network, Role, Site
-from solostack.site.networks import assign_data_addresses, node_settings, supernet
-from solostack.site.problems import Problem, did_you_mean, dotted, nearest
+from solostack.site.networks import assign_data_addresses, node_settings
+from solostack.site.problems import Problem, did_you_mean, dotted, nearest, repeated
+from solostack.site.ranges import Range, check_ranges, ranges, unusable
 from solostack.site.releases import RELEASES
 
-LARGEST_BLOCK_PREFIX = 22
-SMALLEST_TRANSIT_PREFIX = 30
-SMALLEST_TENANT_PREFIX = 29
-RESERVED_BRIDGES = ("br-int", "br-ex", "br-phy", "lo")
-"""Bridges Open vSwitch and OVN make themselves, and the loopback device."""
+RESERVED_BRIDGES = ("br-int", "br-ex", "br-phy", "br-uplink", "lo")
+"""Bridges Open vSwitch and OVN make themselves, ours for method bridge, and the loopback device."""
 
 MINIMUM_MEMORY_MIB = {Role.CONTROLLER: 2048, Role.NETWORK: 512}
 """Below this a node's services do not start: measured 1.6 GiB for a controller with one process
 per API, and a network node's Debian with Open vSwitch needs nearly 0.5 GiB."""
-
-_UNUSABLE = tuple(
-    IPv4Network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
-)
-_SPARE_PRIVATE: Mapping[Location, tuple[str, ...]] = {
-    ("data", "cidr"): ("172.16.0.0/24", "172.31.16.0/24", "192.168.16.0/24", "100.64.16.0/24"),
-    ("external", "transit"): ("10.99.0.0/24", "172.31.99.0/24", "192.168.99.0/24"),
-    ("demo", "network"): ("10.10.0.0/24", "172.31.10.0/24", "192.168.10.0/24"),
-}
-
-_T = TypeVar("_T")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Range:
-    """A network of the site, what it is called in messages, and where it stands."""
-
-    location: Location
-    title: str
-    network: IPv4Network
 
 
 def check_site(site: Site) -> tuple[Problem, ...]:
@@ -55,8 +31,9 @@ def check_site(site: Site) -> tuple[Problem, ...]:
         *_host_addresses(site),
         *_nodes(site),
         *_bridges(site),
-        *_network_sizes(site),
-        *_overlaps(site),
+        *check_ranges(site),
+        *check_external(site),
+        *check_firewall(site),
         *_data_addresses(site),
         *_catalogue(site),
     )
@@ -74,7 +51,7 @@ def _release(site: Site) -> Iterator[Problem]:
 
 def _hosts(site: Site) -> Iterator[Problem]:
     names = [(("hosts", index, "name"), host.name) for index, host in enumerate(site.hosts)]
-    yield from _repeated(names, "a host name of its own")
+    yield from repeated(names, "a host name of its own")
     for location, name in names:
         if name in set(Role):
             yield Problem(
@@ -102,16 +79,16 @@ def _hosts(site: Site) -> Iterator[Problem]:
 
 def _host_addresses(site: Site) -> Iterator[Problem]:
     own = [(("hosts", index, "address"), host.address) for index, host in enumerate(site.hosts)]
-    yield from _repeated(own, "an address of its own")
+    yield from repeated(own, "an address of its own")
     for location, address in own:
-        if _unusable(IPv4Network(address)):
+        if unusable(IPv4Network(address)):
             yield Problem(
                 location=location,
                 expected="an address a machine can have",
                 found=f"{address}",
             )
-        for each in _ranges(site):
-            if address in each.network:
+        for each in ranges(site):
+            if address in each.network and not (each.public and site.external.on_wire):
                 yield Problem(
                     location=location,
                     other=each.location,
@@ -121,9 +98,9 @@ def _host_addresses(site: Site) -> Iterator[Problem]:
                 )
 
 
-def _why_outside(each: _Range) -> str:
+def _why_outside(each: Range) -> str:
     if each.location == ("external", "block"):
-        return "the block is routed to the host, its own address is another one"
+        return "the whole block leads to the cloud, the host's own address is another one"
     return f"give {dotted(each.location)} another network"
 
 
@@ -183,99 +160,6 @@ def _other_bridge(site: Site, purpose: str) -> str:
     return did_you_mean(next((name for name in names if name not in taken), "br-cloud"))
 
 
-def _network_sizes(site: Site) -> Iterator[Problem]:
-    block = site.external.block
-    if block.prefixlen < LARGEST_BLOCK_PREFIX:
-        yield Problem(
-            location=("external", "block"),
-            expected=f"a block between /{LARGEST_BLOCK_PREFIX} and /32",
-            found=f"{block}",
-            suggestion=did_you_mean(f"{block[0]}/{LARGEST_BLOCK_PREFIX}"),
-        )
-    for each in _ranges(site):
-        if _unusable(each.network):
-            yield Problem(
-                location=each.location,
-                expected="addresses machines can have",
-                found=f"{each.network} (this-host, loopback, link-local or multicast)",
-                suggestion=_spare(site, each),
-            )
-    if site.external.transit.prefixlen > SMALLEST_TRANSIT_PREFIX:
-        yield _too_small(("external", "transit"), site.external.transit, SMALLEST_TRANSIT_PREFIX)
-    if site.demo is not None and site.demo.network.prefixlen > SMALLEST_TENANT_PREFIX:
-        yield _too_small(("demo", "network"), site.demo.network, SMALLEST_TENANT_PREFIX)
-
-
-def _too_small(location: Location, network: IPv4Network, prefix: int) -> Problem:
-    return Problem(
-        location=location,
-        expected=f"a network of /{prefix} or larger",
-        found=f"{network}",
-        suggestion=did_you_mean(network.supernet(new_prefix=prefix)),
-    )
-
-
-def _overlaps(site: Site) -> Iterator[Problem]:
-    ranges = _ranges(site)
-    for first, second in itertools.combinations(ranges, 2):
-        if first.network.overlaps(second.network):
-            yield _overlap(site, second, first, f"{first.title} ({first.network})")
-    block = ranges[0]
-    if _unusable(block.network):
-        return
-    wider = supernet(block.network)
-    for each in ranges[1:]:
-        clashes = each.network.overlaps(wider) and not each.network.overlaps(block.network)
-        if clashes and each.location != ("data", "cidr"):
-            why = f"{wider}, the wider subnet Neutron needs so that {block.network} is usable whole"
-            yield _overlap(site, each, block, why)
-
-
-def _overlap(site: Site, each: _Range, other: _Range, what: str) -> Problem:
-    return Problem(
-        location=each.location,
-        other=other.location,
-        expected=f"a network apart from {what}",
-        found=f"{each.network}",
-        suggestion=_spare(site, each),
-    )
-
-
-def _ranges(site: Site) -> tuple[_Range, ...]:
-    external = site.external
-    ranges = [
-        _Range(location=("external", "block"), title="the public block", network=external.block),
-        _Range(location=("data", "cidr"), title="the data network", network=site.data.cidr),
-        _Range(
-            location=("external", "transit"), title="the transit network", network=external.transit
-        ),
-    ]
-    if site.demo is not None:
-        title = "the demo project's network"
-        demo = _Range(location=("demo", "network"), title=title, network=site.demo.network)
-        ranges.append(demo)
-    return tuple(ranges)
-
-
-def _spare(site: Site, each: _Range) -> str:
-    """Suggest a private network nothing of the site overlaps, another one for each purpose."""
-    taken = [other.network for other in _ranges(site)]
-    taken += [IPv4Network(host.address) for host in site.hosts]
-    if not _unusable(site.external.block):
-        taken.append(supernet(site.external.block))
-    candidates = _SPARE_PRIVATE.get(each.location, ())
-    prefix = min(max(each.network.prefixlen, 24), SMALLEST_TENANT_PREFIX)
-    for text in candidates:
-        spare = next(IPv4Network(text).subnets(new_prefix=prefix))
-        if not any(spare.overlaps(other) for other in taken):
-            return did_you_mean(spare)
-    return ""
-
-
-def _unusable(network: IPv4Network) -> bool:
-    return any(network.overlaps(each) for each in _UNUSABLE)
-
-
 def _data_addresses(site: Site) -> Iterator[Problem]:
     cidr = site.data.cidr
     given = [
@@ -283,7 +167,7 @@ def _data_addresses(site: Site) -> Iterator[Problem]:
         for location, address in _explicit_data_addresses(site)
         if address is not None
     ]
-    yield from _repeated(given, "a data address of its own")
+    yield from repeated(given, "a data address of its own")
     for location, address in given:
         if address not in cidr:
             yield Problem(
@@ -324,8 +208,8 @@ def _explicit_data_addresses(site: Site) -> Iterator[tuple[Location, IPv4Address
 def _catalogue(site: Site) -> Iterator[Problem]:
     flavors = [(("flavors", index, "name"), each.name) for index, each in enumerate(site.flavors)]
     images = [(("images", index, "name"), each.name) for index, each in enumerate(site.images)]
-    yield from _repeated(flavors, "a flavor name of its own")
-    yield from _repeated(images, "an image name of its own")
+    yield from repeated(flavors, "a flavor name of its own")
+    yield from repeated(images, "an image name of its own")
     for index, image in enumerate(site.images):
         if not image.source.startswith(("/", "http://", "https://")):
             yield Problem(
@@ -333,17 +217,3 @@ def _catalogue(site: Site) -> Iterator[Problem]:
                 expected="an absolute path or an http(s) URL",
                 found=f"'{image.source}'",
             )
-
-
-def _repeated(values: Sequence[tuple[Location, _T]], expected: str) -> Iterator[Problem]:
-    seen: dict[_T, Location] = {}
-    for location, value in values:
-        if value in seen:
-            yield Problem(
-                location=location,
-                other=seen[value],
-                expected=expected,
-                found=f"'{value}', which {dotted(seen[value])} has already",
-            )
-        else:
-            seen[value] = location

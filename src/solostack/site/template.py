@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pydantic
 import pydantic.fields
 
-from solostack.site.model import Host, Site
+from solostack.site.model import ExternalMethod, Host, Site
 from solostack.site.schema import EDITOR_HINT, default_of, model_of
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9./_-]*|[0-9]+(\.[0-9]+){3}(/[0-9]+)?")
@@ -21,13 +21,15 @@ _NOT_TEXT = frozenset({"true", "false", "null"})
 class Answers:
     """What ``init`` must know, as the operator typed it; parse_site says what is wrong with it.
 
-    host is the host's name, address its own, nic its card, block the public block. local: solostack
-    runs on that host itself.
+    host is the host's name, address its own, nic its card, block the public block, addresses single
+    public ones. local: solostack runs on that host itself.
     """
 
     address: str
     nic: str
-    block: str
+    block: str = ""
+    method: str = ExternalMethod.ROUTED
+    addresses: tuple[str, ...] = ()
     name: str = "cloud"
     host: str = "phys1"
     local: bool = False
@@ -42,8 +44,19 @@ def render_site(answers: Answers) -> str:
     }
     if answers.local:
         host["local"] = True
-    given = {"name": answers.name, "hosts": host, "external": {"block": answers.block}}
+    given = {"name": answers.name, "hosts": host, "external": _external(answers)}
     return "\n".join(_text(given)) + "\n"
+
+
+def _external(answers: Answers) -> Mapping[str, object]:
+    external: dict[str, object] = {}
+    if answers.method != ExternalMethod.ROUTED:
+        external["method"] = answers.method
+    if answers.block:
+        external["block"] = answers.block
+    if answers.addresses:
+        external["addresses"] = list(answers.addresses)
+    return external
 
 
 def _text(given: Mapping[str, object]) -> Iterator[str]:

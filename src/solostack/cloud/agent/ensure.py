@@ -46,7 +46,7 @@ def ensure(
     have to be changed.
     """
     single = kind.removesuffix("s")
-    name = str(key.get("name", ""))
+    name = str(key.get("name") or free.get("name", ""))
     row = find_one(cloud, service, kind, key)
     if row is None:
         wanted = {**key, **fixed, **free, "description": MARK}

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .addresses import address_holders, address_move, address_start
 from .closing import close_cloud, verify_cleanup
 from .opening import open_cloud
 from .proving import verify_start
@@ -21,7 +22,11 @@ from .status import status
 
 LOCK = Path("/run/solostack-cloud.lock")
 LOCK_TIMEOUT_S = 120
-READING: dict[str, Callable[[Body], Body]] = {"status": status, "console": console}
+READING: dict[str, Callable[[Body], Body]] = {
+    "status": status,
+    "console": console,
+    "address_holders": address_holders,
+}
 CHANGING: dict[str, Callable[[Body], Body]] = {
     "open": open_cloud,
     "create_server": create_server,
@@ -29,6 +34,8 @@ CHANGING: dict[str, Callable[[Body], Body]] = {
     "close": close_cloud,
     "verify_start": verify_start,
     "verify_cleanup": verify_cleanup,
+    "address_start": address_start,
+    "address_move": address_move,
 }
 
 

@@ -58,35 +58,39 @@ def _external(cloud: Cloud, wanted: Body, changes: Changes) -> Body:
         free=wanted["network"]["free"],
         changes=changes,
     )
+    _retire_subnets(cloud, network, wanted["subnets"], changes)
     for subnet in wanted["subnets"]:
-        _retire_subnet(cloud, network, subnet, changes)
         ensure(
             cloud,
             "network",
             "subnets",
-            key={"name": subnet["name"], "network_id": network["id"]},
+            # Names count up, so one address more may rename others; the CIDR tells them apart.
+            key={"cidr": subnet["fixed"]["cidr"], "network_id": network["id"]},
             fixed=subnet["fixed"],
-            free=subnet["free"],
+            free={"name": subnet["name"], **subnet["free"]},
             changes=changes,
         )
     return network
 
 
-def _retire_subnet(cloud: Cloud, network: Body, wanted: Body, changes: Changes) -> None:
-    # A CIDR cannot change: after a change of the block the old subnet goes, if nobody uses it.
-    key = {"name": wanted["name"], "network_id": network["id"]}
-    old = find_one(cloud, "network", "subnets", key)
-    if old is None or not is_ours(old) or not differing(old, wanted["fixed"]):
-        return
-    try:
-        cloud.delete("network", collection("subnets", old["id"]))
-    except ApiError as error:
-        raise AgentError(
-            f"subnet {wanted['name']} must become {wanted['fixed']['cidr']} but its addresses of "
-            f"{old['cidr']} are in use: {error.message}",
-            hint="release them (openstack floating ip list; openstack floating ip delete ...)",
-        ) from error
-    changes.add("subnet", f"{wanted['name']} ({old['cidr']})", "deleted")
+def _retire_subnets(cloud: Cloud, network: Body, wanted: list[Body], changes: Changes) -> None:
+    # A CIDR cannot change: after a change of the addresses old subnets go, if nobody uses them.
+    for old in retired(cloud.list("network", "subnets", network_id=network["id"]), wanted):
+        try:
+            cloud.delete("network", collection("subnets", old["id"]))
+        except ApiError as error:
+            raise AgentError(
+                f"the site needs no subnet {old['cidr']} ({old['name']}) any more but its "
+                f"addresses are in use: {error.message}",
+                hint="release them (openstack floating ip list; openstack floating ip delete ...)",
+            ) from error
+        changes.add("subnet", f"{old['name']} ({old['cidr']})", "deleted")
+
+
+def retired(rows: list[Body], wanted: list[Body]) -> list[Body]:
+    """Return the subnets of ours that are not wanted any more."""
+    kept = {subnet["fixed"]["cidr"] for subnet in wanted}
+    return [row for row in rows if is_ours(row) and row["cidr"] not in kept]
 
 
 def _flavors(cloud: Cloud, wanted: list[Body], changes: Changes) -> None:

@@ -146,17 +146,23 @@ def missing_agents(rows: list[Body], chassis: dict[str, list[str]]) -> list[str]
     return bad
 
 
-def _build(cloud: Cloud, request: Body) -> Body:
+def open_project(cloud: Cloud, request: Body) -> Body:
+    """Make the project of the proofs; return cloud (its login), project_id and external_id."""
     project = ensure_project(cloud, request["project"], Changes())
     user_id, _ = cloud.ids()
     grant(cloud, project, user_id, "member")
-    mine = login_to(request, request["project"])
-    external = need(cloud, "network", "networks", request["external_network"])
-    ports = _network(mine, request, project["id"], external["id"])
-    stage: Body = {
-        "cloud": mine,
+    return {
+        "cloud": login_to(request, request["project"]),
         "project_id": project["id"],
-        "external_id": external["id"],
+        "external_id": need(cloud, "network", "networks", request["external_network"])["id"],
+    }
+
+
+def _build(cloud: Cloud, request: Body) -> Body:
+    stage = open_project(cloud, request)
+    mine: Cloud = stage["cloud"]
+    ports = build_network(mine, request, stage, ("first", "second"))
+    stage |= {
         "ports": {name: port["id"] for name, port in ports.items()},
         "fixed": {name: port["fixed_ips"][0]["ip_address"] for name, port in ports.items()},
         "addresses": free_addresses(
@@ -174,8 +180,14 @@ def _build(cloud: Cloud, request: Body) -> Body:
     return stage
 
 
-def _network(cloud: Cloud, request: Body, project_id: str, external_id: str) -> dict[str, Body]:
-    name = request["project"]
+def build_network(
+    cloud: Cloud, request: Body, stage: Body, names: tuple[str, ...]
+) -> dict[str, Body]:
+    """Make a router, network, subnet and security group, and a port for each name.
+
+    stage has project_id and external_id.
+    """
+    name, project_id = request["project"], stage["project_id"]
 
     def make(single: str, **fields: object) -> Body:
         body = {single: {"name": name, "description": MARK, **fields}}
@@ -189,15 +201,14 @@ def _network(cloud: Cloud, request: Body, project_id: str, external_id: str) -> 
         return group
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        routing = pool.submit(create_router, cloud, name, project_id, external_id)
+        routing = pool.submit(create_router, cloud, name, project_id, stage["external_id"])
         grouping = pool.submit(make_group)
         network = make("network")
         subnet = make("subnet", network_id=network["id"], ip_version=4, cidr=request["cidr"])
         joining = pool.submit(join_router, cloud, routing.result()["id"], subnet["id"])
         groups = [grouping.result()["id"]]
         ports = {
-            which: make("port", network_id=network["id"], security_groups=groups)
-            for which in ("first", "second")
+            which: make("port", network_id=network["id"], security_groups=groups) for which in names
         }
         joining.result()
     return ports
