@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from solostack.engine.operations import File, Line, Packages, Step, Unit
-from solostack.host import firewall, isolation, network
+from solostack.host import isolation, network, uplink
 from solostack.host.bundle import base_bundle
 from solostack.plan.build import build_plan
 from solostack.plan.model import HostFacts
@@ -56,9 +56,11 @@ def test_networks_have_no_address_and_no_rules_of_libvirt(plan):
 
 
 def test_only_the_gateway_host_gets_the_block(plan):
-    first, second = (network.script_text(plan, host) for host in plan.hosts)
-    assert "ip route replace 198.51.100.0/28 dev br-external" in first
-    assert "ip route replace blackhole 198.51.100.0/28 metric 4000" in first
+    first, second = (
+        files(base_bundle(plan, host, ()).operations())[uplink.SCRIPT_PATH] for host in plan.hosts
+    )
+    assert "networks=(\n    198.51.100.0/28\n)\n" in first
+    assert "networks=()\n" in second
     assert "198.51.100" not in second
     second_files = files(network.network_operations(plan, plan.hosts[1]))
     assert "/etc/solostack/networks/external.xml" not in second_files
@@ -92,30 +94,6 @@ def test_a_userspace_switch_carries_the_address_on_its_own_bridge():
     assert "userspace segmentation offload" in steps
 
 
-def test_the_firewall_masquerades_only_inside_addresses_and_only_on_the_nic(plan):
-    rules = firewall.rules_text(plan, plan.hosts[0])
-    assert 'oifname "enp1s0" ip saddr { 172.16.0.0/24, 10.99.0.0/24 } counter masquerade' in rules
-    assert "flush" not in rules
-    assert "198.51.100" not in rules
-
-
-def test_nothing_from_the_card_or_from_instances_reaches_the_data_network(plan):
-    gateway, other = (firewall.rules_text(plan, host) for host in plan.hosts)
-    assert (
-        'iifname { "enp1s0", "br-external" } ip daddr { 172.16.0.0/24, 10.99.0.0/24 } '
-        "ct state new counter drop"
-    ) in gateway
-    assert 'iifname { "enp1s0", "br-external" } ip daddr 172.16.0.0/24 counter drop' in gateway
-    assert 'iifname { "enp2s0" } ip daddr 172.16.0.0/24 counter drop' in other
-
-
-def test_the_table_comes_back_when_debians_own_service_reloads_or_restarts(plan):
-    unit = files(firewall.firewall_operations(plan, plan.hosts[0]))[firewall.UNIT_PATH]
-    assert "ReloadPropagatedFrom=nftables.service" in unit
-    assert "PartOf=nftables.service" in unit
-    assert "WantedBy=multi-user.target nftables.service" in unit
-
-
 def test_networks_keep_their_uuid_so_that_they_can_be_defined_again(plan):
     first = network.network_xml("cloud", "data", "br-data", 1500)
     changed = network.network_xml("cloud", "data", "br-data", 9000)
@@ -131,12 +109,6 @@ def test_a_changed_script_reloads_the_networks_and_stops_no_node(plan):
         if isinstance(one, Unit) and one.name == network.UNIT
     )
     assert unit.reload
-
-
-def test_without_egress_control_nodes_are_not_masqueraded():
-    plan = make_plan(text=SITE + "egress: false\n")
-    rules = firewall.rules_text(plan, plan.hosts[0])
-    assert "ip saddr { 10.99.0.0/24 }" in rules
 
 
 def test_nova_is_kept_from_every_domain_but_instances():

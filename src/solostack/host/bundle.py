@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from solostack.engine.operations import Bundle, Directory, File, Packages, Phase, Step, Unit, phase
 from solostack.host.firewall import firewall_operations
+from solostack.host.guard import guard_operations
 from solostack.host.isolation import isolation_operations
 from solostack.host.network import network_operations
+from solostack.host.uplink_operations import uplink_operations, watch_operations
 from solostack.plan.model import HostPlan, Plan
 
 # What a host needs besides the compute services: to bake, seed and run control nodes.
@@ -45,9 +47,13 @@ def base_bundle(plan: Plan, host: HostPlan, packages: tuple[str, ...]) -> Bundle
         phases=(
             phase("packages", Packages(names=everything)),
             phase("folders", *_folders()),
+            # Before anything of the network: what touches the way in is made under it.
+            phase("guard", *guard_operations()),
             phase("isolation", *_bus(), *isolation_operations(), *_guests()),
             phase("network", *_switch(host), *network_operations(plan, host)),
-            phase("firewall", *firewall_operations(plan, host)),
+            phase("uplink", *uplink_operations(plan, host)),
+            # The watch keeps both, so it starts after them and is the first to go.
+            phase("firewall", *firewall_operations(plan, host), *watch_operations()),
         ),
     )
 

@@ -1,14 +1,16 @@
-"""The host's networks: libvirt's data and external, the host as a member, routes for the block.
+"""The host's networks: libvirt's data and external, and the host as a member of both.
 
 Pure. libvirt's networks have no <ip>, no DNS, no DHCP and forward mode ``open``: libvirt then adds
 no firewall rules (libvirt formatnetwork), starts no dnsmasq, and does not refuse to start because a
 route with the same prefix exists. Everything else is one script, run by one unit at boot and again
-by a libvirt hook when a network is restarted.
+by a libvirt hook when a network is restarted. Nothing here touches the NIC or what the outside
+sees: that is the uplink's (host.uplink).
 """
 
 from __future__ import annotations
 
 from solostack.engine.operations import Directory, File, Operation, Step, Unit
+from solostack.host import rename
 from solostack.plan.identity import node_uuid
 from solostack.plan.model import HostPlan, Plan
 
@@ -107,13 +109,11 @@ def _libvirt_network(site: str, name: str, bridge: str, mtu: int) -> tuple[Opera
         File(path=path, content=network_xml(site, name, bridge, mtu)),
         Step(
             name=f"libvirt network {name}",
-            run=f"{VIRSH} net-define {path} >/dev/null\n"
-            f"{VIRSH} net-autostart {name} >/dev/null\n"
-            f"{VIRSH} net-list --name | grep -qx {name} || {VIRSH} net-start {name} >/dev/null\n",
-            unless=f"test -e /etc/libvirt/qemu/networks/autostart/{name}.xml\n"
-            f"test -e /sys/class/net/{bridge}/bridge\n",
+            run=rename.network_text(name, bridge, path),
+            unless=rename.is_done_text(name, bridge),
             undo=f"{VIRSH} net-destroy {name} || true\n"
-            f"{VIRSH} net-undefine {name} || ! {VIRSH} net-uuid {name}\n",
+            f"{VIRSH} net-undefine {name} || ! {VIRSH} net-uuid {name}\n"
+            f"rm -rf {rename.kept_path(name)}\n",
             when_changed=(path,),
         ),
     )
@@ -139,7 +139,7 @@ def script_text(plan: Plan, host: HostPlan) -> str:
         f"data={plan.data.bridge} member={member} address={host.data_address}",
         f"mac={host.data_mac} mtu={plan.data.mtu}",
         "up() {",
-        *_networks_up(host),
+        *_networks_up(plan, host),
         *_member_up(host),
         *(_gateway_up(plan) if host.gateway else ()),
         "}",
@@ -153,13 +153,18 @@ def script_text(plan: Plan, host: HostPlan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _networks_up(host: HostPlan) -> list[str]:
+def _networks_up(plan: Plan, host: HostPlan) -> list[str]:
     names = "data external" if host.gateway else "data"
+    bridges = f"{plan.data.bridge} {plan.external.bridge}" if host.gateway else plan.data.bridge
     return [
         "    # Another file of sysctl settings may say otherwise at boot, and win.",
         "    echo 1 >/proc/sys/net/ipv4/ip_forward",
         f"    for network in {names}; do",
         f"        {VIRSH} net-list --name | grep -qx $network || {VIRSH} net-start $network",
+        "    done",
+        "    # Asked on a bridge for an address of another interface, the host stays silent there.",
+        f"    for bridge in {bridges}; do",
+        "        echo 1 >/proc/sys/net/ipv4/conf/$bridge/arp_ignore",
         "    done",
     ]
 
@@ -187,27 +192,14 @@ def _member_up(host: HostPlan) -> list[str]:
 def _gateway_up(plan: Plan) -> list[str]:
     external = plan.external
     return [
-        f"    echo 0 >/proc/sys/net/ipv4/conf/{external.bridge}/send_redirects",
         f"    ip link set {external.bridge} up",
         f"    ip address replace {external.transit_gateway} dev {external.bridge}",
-        "    # A block of before: routes of ours that are not wanted any more.",
-        f"    for old in $(ip route show dev {external.bridge} proto boot | cut -d' ' -f1); do",
-        f'        [ "$old" = {external.block} ] || ip route delete "$old" dev {external.bridge}',
-        "    done",
-        "    for old in $(ip route show type blackhole metric 4000 | cut -d' ' -f2); do",
-        f'        [ "$old" = {external.block} ] || ip route delete blackhole "$old" metric 4000',
-        "    done",
-        f"    ip route replace {external.block} dev {external.bridge}",
-        "    # While the bridge is away, the block must not bounce back to the provider.",
-        f"    ip route replace blackhole {external.block} metric 4000",
     ]
 
 
 def _gateway_down(plan: Plan) -> list[str]:
     external = plan.external
     return [
-        f"    ip route delete blackhole {external.block} metric 4000 2>/dev/null || true",
-        f"    ip route delete {external.block} dev {external.bridge} 2>/dev/null || true",
         f"    ip address delete {external.transit_gateway} dev {external.bridge} 2>/dev/null ||",
         "        true",
     ]

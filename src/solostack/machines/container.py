@@ -14,26 +14,29 @@ UNIT_PATH = "/etc/systemd/system/solostack-node@.service"
 
 NETWORK_SCRIPT = r"""#!/bin/sh
 # Makes (up) or removes (down) the network namespace of a control node that runs as a container.
-# /etc/solostack/nodes/NAME.nics has a line a NIC: NAME MAC BRIDGE MTU OFFLOAD
+# /etc/solostack/nodes/NAME.nics has a line a NIC: NAME MAC NETWORK MTU OFFLOAD
 set -eu
 action=$1 node=$2
 space=solostack-$node nics=/etc/solostack/nodes/$2.nics
 down() {
-    while read -r nic mac bridge mtu offload; do
+    while read -r nic mac network mtu offload; do
         ip link delete "$(host_side "$mac")" 2>/dev/null || true
     done <"$nics"
     ip netns delete "$space" 2>/dev/null || true
+}
+bridge_of() {
+    sed -n "s/.*<bridge name='\([^']*\)'.*/\1/p" "/etc/solostack/networks/$1.xml"
 }
 host_side() { printf 'sn%s' "$(printf %s "$1" | tr -d : | cut -c4-)"; }
 up() {
     down
     ip netns add "$space"
     ip -n "$space" link set lo up
-    while read -r nic mac bridge mtu offload; do
+    while read -r nic mac network mtu offload; do
         outer=$(host_side "$mac")
         ip link add "$outer" mtu "$mtu" type veth \
             peer name "$nic" address "$mac" mtu "$mtu" netns "$space"
-        ip link set "$outer" master "$bridge" up
+        ip link set "$outer" master "$(bridge_of "$network")" up
         if [ "$offload" = off ]; then
             ethtool -K "$outer" tx off >/dev/null
             ip netns exec "$space" ethtool -K "$nic" tx off >/dev/null
@@ -80,10 +83,14 @@ def unit_name(node: NodePlan) -> str:
 
 
 def nics_text(host: HostPlan, node: NodePlan) -> str:
-    """Render the lines that the network script reads."""
+    """Render the lines that the network script reads.
+
+    They name libvirt's network and not its bridge, which may get another name while the node runs:
+    a change of these lines restarts the node.
+    """
     offload = "on" if host.kernel_datapath else "off"
     return "".join(
-        f"{nic.name} {nic.mac} {nic.bridge} {nic.mtu} {offload}\n" for nic in node.interfaces
+        f"{nic.name} {nic.mac} {nic.network} {nic.mtu} {offload}\n" for nic in node.interfaces
     )
 
 
