@@ -1,20 +1,25 @@
-"""The host's own nftables table. Pure.
+"""The host's own nftables tables: their file, what loads it, and the unit. Pure.
 
-Only a table of our own, replaced in one transaction, never a flush of the ruleset: the host's other
+Only tables of our own, replaced in one transaction, never a flush of the ruleset: the host's other
 rules and libvirt's stay as they are.
 """
 
 from __future__ import annotations
 
 from solostack.engine.operations import File, Operation, Unit
+from solostack.host.firewall_text import FAMILIES, OWNED, TABLE, removal, rules_text
+from solostack.host.uplink import uplink_device
 from solostack.plan.model import HostPlan, Plan
 
 RULES_PATH = "/etc/solostack/firewall.nft"
+SCRIPT_PATH = "/usr/local/lib/solostack/firewall"
 UNIT = "solostack-firewall.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 
+# Debian's nftables.service flushes everybody's rules at reload, restart and stop. After it, and
+# bound to it, this unit follows each of these, in that order (systemd.unit(5)).
 _UNIT_TEXT = f"""[Unit]
-Description=solostack firewall table of this host
+Description=solostack firewall tables of this host
 After=nftables.service
 PartOf=nftables.service
 ReloadPropagatedFrom=nftables.service
@@ -22,9 +27,9 @@ ReloadPropagatedFrom=nftables.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/sbin/nft -f {RULES_PATH}
-ExecReload=/usr/sbin/nft -f {RULES_PATH}
-ExecStop=-/usr/sbin/nft destroy table inet solostack
+ExecStart={SCRIPT_PATH} load
+ExecReload={SCRIPT_PATH} load
+ExecStop=-{SCRIPT_PATH} remove
 
 [Install]
 WantedBy=multi-user.target nftables.service
@@ -32,52 +37,36 @@ WantedBy=multi-user.target nftables.service
 
 
 def firewall_operations(plan: Plan, host: HostPlan) -> tuple[Operation, ...]:
-    """Return the table's file and the unit that loads it at every boot."""
+    """Return the tables' file, what loads it, and the unit that does so at every boot."""
     return (
         File(path=RULES_PATH, content=rules_text(plan, host)),
+        File(path=SCRIPT_PATH, content=script_text(plan, host), mode=0o755),
         File(path=UNIT_PATH, content=_UNIT_TEXT),
-        Unit(name=UNIT, restart_on=(RULES_PATH, UNIT_PATH)),
+        # A restart would remove the tables for a moment.
+        Unit(name=UNIT, restart_on=(RULES_PATH, SCRIPT_PATH, UNIT_PATH), reload=True),
     )
 
 
-def rules_text(plan: Plan, host: HostPlan) -> str:
-    """Render the table: what leaves the NIC from private addresses gets the host's own.
+def script_text(plan: Plan, host: HostPlan) -> str:
+    """Render the script that loads or removes the tables, each in one transaction.
 
-    That is instances without a floating IP and, with egress, the control nodes.
-    A floating IP leaves as itself: its address is in neither set.
+    The addresses that the uplink has at that time are its own as well: the host may speak for them.
     """
-    inside = [str(plan.external.transit)]
-    if plan.egress:
-        inside.insert(0, str(plan.data.network))
-    everything = ", ".join(inside)
+    remove = " ".join(removal(family) for family in FAMILIES)
     return (
-        "table inet solostack {}\ndelete table inet solostack\n"
-        "table inet solostack {\n"
-        "    chain postrouting {\n"
-        "        type nat hook postrouting priority srcnat; policy accept;\n"
-        f'        oifname "{host.nic}" ip saddr {{ {everything} }} counter masquerade\n'
-        "    }\n"
-        f"{_guard(plan, host)}"
+        "#!/bin/sh\n"
+        "# Loads or removes solostack's tables; safe to run at any time.\n"
+        "set -eu\n"
+        "load() {\n"
+        "    {\n"
+        f"        cat {RULES_PATH}\n"
+        f"        ip -4 -o address show dev {uplink_device(plan, host)} 2>/dev/null |\n"
+        f'            awk \'{{ sub("/.*", "", $4)\n'
+        f'                print "add element arp {TABLE} {OWNED} {{ " $4 " }}" }}\'\n'
+        "    } | nft -f -\n"
         "}\n"
-    )
-
-
-def _guard(plan: Plan, host: HostPlan) -> str:
-    """Render what keeps instances and the provider's wire off the data network.
-
-    A drop in a chain of ours is final whatever other tables accept; nothing else is judged here.
-    Packets for the transit's own addresses are instances' pings of their gateway and stay.
-    """
-    outside = [host.nic, *([plan.external.bridge] if host.gateway else [])]
-    names = ", ".join(f'"{name}"' for name in outside)
-    inside = f"{{ {plan.data.network}, {plan.external.transit} }}"
-    return (
-        "    chain forward {\n"
-        "        type filter hook forward priority filter; policy accept;\n"
-        f"        iifname {{ {names} }} ip daddr {inside} ct state new counter drop\n"
-        "    }\n"
-        "    chain input {\n"
-        "        type filter hook input priority filter; policy accept;\n"
-        f"        iifname {{ {names} }} ip daddr {plan.data.network} counter drop\n"
-        "    }\n"
+        "remove() {\n"
+        f"    nft '{remove}'\n"
+        "}\n"
+        '"$1"\n'
     )
