@@ -24,7 +24,8 @@ class SshTarget:
 
     known_hosts None and key None leave both to the user's own ssh configuration; with known_hosts
     given, only that file's keys are trusted (StrictHostKeyChecking=yes). jump is the machine in
-    between, if any. connect_timeout_s is for the connection and sshd's first line.
+    between, if any. connect_timeout_s is for the connection and sshd's first line. shared False
+    makes a new connection for every command, which proves that one can be made.
     """
 
     name: str
@@ -35,6 +36,7 @@ class SshTarget:
     known_hosts: Path | None = None
     jump: SshTarget | None = None
     connect_timeout_s: int = CONNECT_TIMEOUT_S
+    shared: bool = True
 
 
 class SshExecutor:
@@ -101,9 +103,7 @@ def _options(target: SshTarget) -> tuple[str, ...]:
         "-o", f"ConnectTimeout={target.connect_timeout_s}",
         "-o", "ServerAliveInterval=5",
         "-o", "ServerAliveCountMax=6",
-        "-o", "ControlMaster=auto",
-        "-o", "ControlPersist=60",
-        "-o", f"ControlPath={_socket_directory()}/{_fingerprint(target)}",
+        *_sharing(target),
         "-p", str(target.port),
     ]  # fmt: skip
     if target.key is not None:
@@ -118,6 +118,13 @@ def _options(target: SshTarget) -> tuple[str, ...]:
         proxy = shlex.join((*ssh_argv(target.jump)[:-1], "-W", "%h:%p", _destination(target.jump)))
         options += ["-o", f"ProxyCommand={proxy}"]
     return tuple(options)
+
+
+def _sharing(target: SshTarget) -> tuple[str, ...]:
+    if not target.shared:
+        return ("-o", "ControlMaster=no", "-o", "ControlPath=none")
+    path = f"{_socket_directory()}/{_fingerprint(target)}"
+    return ("-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={path}")
 
 
 def _fingerprint(target: SshTarget) -> str:
