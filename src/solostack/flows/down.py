@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator
 
+from solostack.doors.clock import Clock, SystemClock
 from solostack.doors.process import Executor
 from solostack.doors.progress import Progress, Step
 from solostack.engine.apply import Report, undo_ledger
-from solostack.errors import CommandError, SiteError, SolostackError, StateError
-from solostack.flows import owner
+from solostack.errors import CommandError, HostError, SiteError, SolostackError, StateError
+from solostack.flows import guarded, owner
 from solostack.flows.applied import applied_plan
 from solostack.flows.cloud_files import close_cloud
 from solostack.flows.deployment import (
@@ -23,6 +25,8 @@ from solostack.flows.deployment import (
 from solostack.flows.facts import known_facts
 from solostack.flows.parallel import run_together
 from solostack.flows.state import State
+from solostack.host.snapshot_model import Comparison
+from solostack.host.snapshot_take import compare_with_before
 from solostack.plan.model import Plan
 from solostack.site.loader import LoadedSite
 from solostack.site.model import Role
@@ -41,6 +45,7 @@ for space in $(ip netns list | cut -d' ' -f1 | grep '^ovnmeta-' || true); do
 done
 ovs-vsctl --if-exists del-br br-int 2>/dev/null || true
 """
+# What services and libvirt make beside what they were told; kept where it was there before.
 _REMAINS = """set -eu
 for node in "$@"; do
     systemctl stop "solostack-seed-$node" 2>/dev/null || true
@@ -49,6 +54,15 @@ for node in "$@"; do
 done
 rm -rf --one-file-system /var/lib/nova/instances/* /var/lib/nova/compute_id
 rmdir /var/lib/solostack/nodes 2>/dev/null || true
+before=/var/lib/solostack/before/state.json
+if [ -e "$before" ]; then
+    for path in /var/lib/nova/.cache /var/lib/neutron/external /var/lib/neutron/metadata_proxy \\
+        /var/lib/neutron/ovn-metadata-proxy; do
+        grep -qF "\\"$path\\"" "$before" || rm -rf --one-file-system "$path"
+    done
+    path=/etc/libvirt/qemu/autostart
+    grep -qF "\\"$path\\"" "$before" || rmdir "$path" 2>/dev/null || true
+fi
 """
 REMAINS_TIMEOUT_S = 600
 # Units that packages of ours brought enabled. With the packages kept and our configuration gone
@@ -62,15 +76,26 @@ QUIET_UNITS = (
 )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """What `down` did on one host, and how the host differs from before `up`."""
+
+    report: Report
+    comparison: Comparison
+
+
 class Down:
     """One run of `down`, under the deployment's lock; works on a half-made cloud, and twice.
 
     take_over: also a cloud of this site that was made with a state that is not here.
     """
 
-    def __init__(self, deployment: Deployment, *, take_over: bool = False) -> None:
+    def __init__(
+        self, deployment: Deployment, *, take_over: bool = False, clock: Clock | None = None
+    ) -> None:
         self.deployment = deployment
         self._take_over = take_over
+        self._clock = clock or SystemClock()
 
     def look(self, progress: Progress) -> tuple[str, ...]:
         """Return the hosts that something is to be taken away on; changes nothing.
@@ -91,14 +116,22 @@ class Down:
                     step.note(f"{name}: nothing to do, no deployment is there")
         return tuple(name for name in deployment.executors if name in begun)
 
-    def work(self, progress: Progress, *, remove_packages: bool) -> list[Report]:
-        """Take everything away and return what each host's ledger undid. Cached trees stay."""
-        progress.announce(("look at hosts", "close cloud", "undo host changes", "remove nodes"))
+    def work(self, progress: Progress, *, remove_packages: bool) -> list[Undone]:
+        """Take everything away; return what each host's ledger undid, and what is not as before.
+
+        Cached trees stay. A difference is no failure: all that the ledger holds was taken back,
+        and what others did to the host meanwhile differs, too.
+        """
+        steps = ("look at hosts", "close cloud", "undo host changes", "remove nodes")
+        progress.announce((*steps, "compare with before"))
         # Again: since the operator was asked somebody else may have taken a host.
         hosts = self.look(progress)
         with progress.step("close cloud") as step:
             self._close_cloud(hosts, step)
         with progress.step("undo host changes") as step:
+            for name in hosts:
+                # Its timer would bring back what is undone here.
+                guarded.settle(self.deployment.host(name), step)
             undo = functools.partial(
                 _undo, self.deployment, step=step, remove_packages=remove_packages
             )
@@ -106,9 +139,24 @@ class Down:
         with progress.step("remove nodes"):
             for name in hosts:
                 _remove_nodes(self.deployment, name)
+        with progress.step("compare with before") as step:
+            compare = functools.partial(self._compare, step=step)
+            comparisons = run_together([functools.partial(compare, name) for name in hosts])
+            for name in hosts:
                 owner.release(self.deployment.host(name), name)
         self.deployment.state.forget()
-        return reports
+        return [
+            Undone(report=report, comparison=comparison)
+            for report, comparison in zip(reports, comparisons, strict=True)
+        ]
+
+    def _compare(self, host: str, *, step: Step) -> Comparison:
+        try:
+            return compare_with_before(self.deployment.host(host), name=host, clock=self._clock)
+        except HostError as error:
+            # All is taken back already: a host must not stay ours because it cannot be looked at.
+            step.note(error.message)
+            return Comparison(problem=error.message)
 
     def _close_cloud(self, hosts: tuple[str, ...], step: Step) -> None:
         if self.deployment.plan.node(Role.CONTROLLER).host not in hosts:
