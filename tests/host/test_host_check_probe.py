@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from solostack.doors.process import LocalExecutor, PrefixExecutor
 from solostack.errors import HostError
@@ -114,6 +115,9 @@ def test_clean_network_has_no_clash(box: Box) -> None:
         Subject.NAMES,
         Subject.PORTS,
         Subject.FIREWALL,
+        Subject.OPEN_PORTS,
+        Subject.NETWORKS,
+        Subject.SSH,
     ):
         assert severities(found, subject) == {"ok"}, (subject, of(found, subject))
 
@@ -181,6 +185,56 @@ def test_ports_in_use(box: Box) -> None:
         ("warning", "in use: tcp 0.0.0.0:5901 by python3"),
     }
     assert severities(box.check(), Subject.PORTS) == {"ok"}
+
+
+def test_services_that_the_firewall_will_close(box: Box) -> None:
+    with (
+        box.listening("tcp", "0.0.0.0", 8443),
+        box.listening("tcp", "127.0.0.1", 8444),
+        box.listening("udp", "203.0.113.2", 53),
+    ):
+        found = of(box.check(), Subject.OPEN_PORTS)
+        words = [finding.todo.partition(": - ")[2] for finding in found]
+        entries = YAML(typ="safe").load("\n".join(f"- {item}" for item in words))
+        opened = Site.model_validate(SITE.model_dump() | {"firewall": {"open": entries}})
+        assert severities(box.check(opened), Subject.OPEN_PORTS) == {"ok"}
+    assert {(str(f.severity), f.what) for f in found} == {
+        ("warning", "tcp 8443 (python3) will be closed to the outside"),
+        ("warning", "udp 53 (python3) will be closed to the outside"),
+    }
+
+
+def test_networks_behind_the_host(box: Box) -> None:
+    box.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+    box.run("ip", "link", "add", "eno2", "type", "bridge")
+    box.run("ip", "link", "set", "eno2", "up")
+    box.run("ip", "address", "add", "192.168.50.1/24", "dev", "eno2")
+    box.run("ip", "address", "add", "192.0.2.9/32", "dev", "lo")
+    assert {finding.what for finding in of(box.check(), Subject.NETWORKS)} == {
+        "192.168.50.0/24 lies behind this host (eno2)",
+        "192.0.2.9/32 lies behind this host (lo)",
+    }
+
+
+@pytest.mark.parametrize(("client", "severity"), [("192.0.2.50", "error"), ("10.1.2.3", "ok")])
+def test_where_you_come_from(box: Box, client: str, severity: str) -> None:
+    session = f"SSH_CONNECTION={client} 51234 203.0.113.2 22"
+    prefix = ("ip", "netns", "exec", box.name, "env", session)
+    executor = PrefixExecutor(LocalExecutor(), prefix, "phys1")
+    seen = facts.read_observation(
+        executor, name="phys1", boot_guest=False, libvirt_uri="test:///default"
+    )
+    wanted = Site.model_validate(SITE.model_dump() | {"firewall": {"ssh_from": ["10.0.0.0/8"]}})
+    assert severities(check.findings(wanted, None, seen), Subject.SSH) == {severity}
+    assert severities(box.check(), Subject.SSH) == {"ok"}
+
+
+def test_arp_ignore_that_would_hide_the_host(box: Box) -> None:
+    box.run("sh", "-c", "echo 2 >/proc/sys/net/ipv4/conf/nic0/arp_ignore")
+    assert severities(box.check(), Subject.SYSCTL) <= {"ok", "info"}
+    box.run("ip", "address", "replace", "203.0.113.2/32", "dev", "nic0")
+    box.run("ip", "address", "delete", "203.0.113.2/24", "dev", "nic0")
+    assert "error" in severities(box.check(), Subject.SYSCTL)
 
 
 RULES = b"""

@@ -4,8 +4,10 @@ import dataclasses
 import ipaddress
 from typing import Any
 
+from solostack.doors.knock import Knocks
 from solostack.host.check import Finding, Subject, findings
 from solostack.host.kvm import GuestProbe, Verdict
+from solostack.host.method import Heard, MethodSeen, Sign
 from solostack.host.probe_observation import (
     NODES_PATH,
     Address,
@@ -135,6 +137,14 @@ NETWORK = Network(
     nftables_flushes=False,
     networkd_files=(),
 )
+TARGET = ipaddress.IPv4Address("198.51.100.5")
+CAME = Sign(mac="52:54:00:00:00:fe", ip="192.0.2.1", to="52:54:00:00:00:01", count=3)
+METHOD = MethodSeen(
+    nic="eno1",
+    targets=(TARGET,),
+    heard=(Heard(address=TARGET, came=CAME),),
+    knocks=Knocks(addresses=(TARGET,), sent=6),
+)
 GOOD = HostObservation(
     name="phys1",
     machine=MACHINE,
@@ -145,6 +155,8 @@ GOOD = HostObservation(
     network=NETWORK,
     libvirt=Libvirt(installed=False, error="", networks=(), domains=()),
     traces=Traces(sites=(), ledger=False, netplan=False, nova_instances=(), nova_compute_id=False),
+    session=None,
+    method=METHOD,
 )
 
 
@@ -155,6 +167,8 @@ def seen(**changes: Any) -> HostObservation:
         value = getattr(GOOD, part)
         if part == "file_systems":
             parts[part] = value | values
+        elif not isinstance(values, dict):
+            parts[part] = values
         else:
             parts[part] = dataclasses.replace(value, **values)
     return dataclasses.replace(GOOD, **parts)

@@ -159,6 +159,25 @@ def test_own_networks_are_no_clash_where_we_are_deployed() -> None:
         assert "error" in {severity for severity, _ in about(subject, foreign)}, subject
 
 
+@pytest.mark.parametrize(
+    ("now", "links", "others", "expected"),
+    [
+        ("br-data", (), (), []),
+        ("eth1", (link("eth1", kind="bridge"),), (), []),
+        ("br-data", (link("eth1"),), (), ["that interface is there"]),
+        ("br-data", (), (("lan", "eth1"),), ["the libvirt network lan has it"]),
+    ],
+)
+def test_a_new_name_of_the_data_bridge_must_be_free(
+    now: str, links: Any, others: Any, expected: list[str]
+) -> None:
+    networks = tuple(libvirt_network(*names) for names in (("data", now), *others))
+    here = with_links(*links, libvirt={"networks": networks}, traces=OURS)
+    found = about(Subject.NAMES, here, site(data={"bridge": "eth1"}))
+    wanted = [f"the data bridge cannot be renamed from br-data to eth1: {end}" for end in expected]
+    assert [what for severity, what in found if severity == "error"] == wanted
+
+
 @hypothesis.given(st.integers(0, 2**32 - 1), st.integers(8, 32))
 def test_prefix_clashes_exactly_when_it_overlaps(address: int, length: int) -> None:
     network = ipaddress.IPv4Network((address, length), strict=False)
@@ -266,7 +285,16 @@ def test_chain_of_iptables_is_changed_with_iptables() -> None:
     assert finding.todo.startswith(
         "iptables -t filter -I FORWARD -i br-external -j ACCEPT; "
         "iptables -t filter -I FORWARD -i eno1 -o br-external -j ACCEPT; "
+        "iptables -t filter -I FORWARD -i solo-data -j ACCEPT; "
+        "iptables -t filter -I FORWARD -i eno1 -o solo-data -j ACCEPT; "
     )
+
+
+def test_advice_for_other_firewalls_names_the_interfaces_packets_come_in_by() -> None:
+    for manager in ("ufw", "firewalld", "docker"):
+        [finding] = full(Subject.FIREWALL, seen(system=units(**{manager: ACTIVE})))
+        for name in ("br-external", "br-data", "solo-data"):
+            assert name in finding.todo, manager
 
 
 @pytest.mark.parametrize(

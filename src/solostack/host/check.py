@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from solostack.errors import HostError
 from solostack.host import (
+    check_exposure,
     check_firewall,
     check_machine,
+    check_method,
     check_network,
     check_system,
     check_traces,
@@ -40,10 +42,15 @@ RULES: tuple[Rule, ...] = (
     check_network.nic_rule,
     check_network.gateway_rule,
     check_network.block_rule,
+    check_method.method_rule,
+    check_method.bridge_rule,
     check_network.prefix_rule,
     check_network.names_rule,
     check_network.ports_rule,
     check_network.network_manager_rule,
+    check_exposure.ssh_rule,
+    check_exposure.open_ports_rule,
+    check_exposure.networks_rule,
     check_firewall.firewall_rule,
     check_firewall.bridge_netfilter_rule,
     check_firewall.sysctl_rule,

@@ -12,6 +12,7 @@ from solostack.host.check_model import Finding, Look, Subject, error, info, ok, 
 from solostack.host.check_network import USERSPACE_BRIDGE
 from solostack.host.network import MEMBER
 from solostack.host.probe_observation import Chain
+from solostack.host.uplink import UPLINK_BRIDGE
 
 OWN_TABLE = "solostack"
 _BLOCKS = "floating IPs and control nodes would not be reached, and no rule elsewhere can change it"
@@ -35,14 +36,17 @@ def firewall_rule(look: Look) -> Iterator[Finding]:
 
 def _managers(look: Look) -> Iterator[Finding]:
     units = look.seen.system.units
-    nic, external = look.host.nic, look.site.external.bridge
+    nic, external = look.coming_uplink, look.site.external.bridge
+    members = _members(look)
     if _active(look, "ufw.service"):
         yield warning(
             Subject.FIREWALL,
             "ufw is active",
             why="it drops forwarded packets unless told otherwise, and Geneve on the data network",
-            todo=f"ufw route allow in on {nic} out on {external}; ufw route allow in on {external} "
-            f"out on {nic}; ufw allow in on {look.site.data.bridge}; or: ufw disable",
+            todo=f"ufw route allow in on {nic} out on {external}; "
+            f"ufw route allow in on {external}; "
+            + "".join(f"ufw allow in on {one}; ufw route allow in on {one}; " for one in members)
+            + "or: ufw disable",
         )
     if _active(look, "firewalld.service"):
         yield warning(
@@ -50,9 +54,7 @@ def _managers(look: Look) -> Iterator[Finding]:
             "firewalld is active",
             why="interfaces it does not know fall into its default zone, which rejects what is "
             "forwarded between zones",
-            todo=f"firewall-cmd --permanent --zone=trusted --add-interface={external} "
-            f"--add-interface={look.site.data.bridge}; firewall-cmd --reload; "
-            "or: systemctl disable --now firewalld",
+            todo=_firewalld((external, *members)),
         )
     nftables = units.get("nftables.service")
     if nftables is not None and nftables.enabled and look.seen.network.nftables_flushes:
@@ -71,8 +73,38 @@ def _managers(look: Look) -> Iterator[Finding]:
             "and switches on bridge netfilter",
             todo='put "ip-forward-no-drop": true into /etc/docker/daemon.json (Docker 28 or '
             f"newer), or: iptables -I DOCKER-USER -i {nic} -o {external} -j ACCEPT; "
-            f"iptables -I DOCKER-USER -i {external} -j ACCEPT",
+            f"iptables -I DOCKER-USER -i {external} -j ACCEPT"
+            + "".join(
+                f"; iptables -I DOCKER-USER -i {one} -j ACCEPT; iptables -I DOCKER-USER -o {one} "
+                "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+                for one in members
+            ),
         )
+
+
+def _members(look: Look) -> tuple[str, ...]:
+    """Return the interfaces the data network's packets come in by, as far as is known."""
+    if look.plan is None:
+        return (look.site.data.bridge, MEMBER, USERSPACE_BRIDGE)
+    kernel = look.plan.host(look.host.name).kernel_datapath
+    return (look.site.data.bridge, MEMBER if kernel else USERSPACE_BRIDGE)
+
+
+def _firewalld(interfaces: tuple[str, ...]) -> str:
+    """Return the commands; a policy, as a zone's own target is not asked for what leaves by it."""
+    permanent = "firewall-cmd --permanent"
+    policy = f"{permanent} --policy=solostack"
+    return "; ".join(
+        (
+            *(f"{permanent} --zone=trusted --add-interface={each}" for each in interfaces),
+            f"{permanent} --new-policy=solostack",
+            f"{policy} --add-ingress-zone=ANY",
+            f"{policy} --add-egress-zone=trusted",
+            f"{policy} --set-target=ACCEPT",
+            "firewall-cmd --reload",
+            "or: systemctl disable --now firewalld",
+        )
+    )
 
 
 def _dropping(look: Look) -> Iterator[Finding]:
@@ -86,7 +118,7 @@ def _dropping(look: Look) -> Iterator[Finding]:
 
 
 def _forward_finding(look: Look, chain: Chain) -> Finding:
-    nic, external = look.host.nic, look.site.external.bridge
+    nic, external = look.coming_uplink, look.site.external.bridge
     what = f"chain {chain.text} drops forwarded packets it has no rule for"
     if external in chain.names:
         return info(
@@ -100,7 +132,12 @@ def _forward_finding(look: Look, chain: Chain) -> Finding:
         what,
         why=_BLOCKS,
         todo=f"{_accept(chain, external)}; {_accept(chain, nic, external)}; "
-        "keep these rules in the firewall's own configuration",
+        + "".join(
+            f"{_accept(chain, one)}; {_accept(chain, nic, one)}; "
+            for one in _members(look)[1:]
+            if look.site.egress
+        )
+        + "keep these rules in the firewall's own configuration",
     )
 
 
@@ -144,11 +181,13 @@ def bridge_netfilter_rule(look: Look) -> Iterator[Finding]:
     if not look.seen.kernel.sysctls.get("bridge.bridge-nf-call-iptables", 0):
         yield ok(Subject.BRIDGE_NETFILTER, "bridged packets do not pass through the IP firewall")
         return
-    bridge = look.site.data.bridge
+    bridges = [look.site.data.bridge]
+    if look.coming_uplink == UPLINK_BRIDGE:
+        bridges += [look.site.external.bridge, UPLINK_BRIDGE]
     what = "bridged packets pass through the IP firewall (bridge-nf-call-iptables is 1)"
     todo = (
         "sysctl net.bridge.bridge-nf-call-iptables=0, and keep it in /etc/sysctl.d; or accept "
-        f"them: iifname {bridge} oifname {bridge} accept"
+        "them: " + "; ".join(f"iifname {name} oifname {name} accept" for name in bridges)
     )
     dropping = [
         chain.text
@@ -156,7 +195,7 @@ def bridge_netfilter_rule(look: Look) -> Iterator[Finding]:
         if chain.hook == "forward"
         and chain.policy == "drop"
         and chain.table != OWN_TABLE
-        and bridge not in chain.names
+        and not chain.names.issuperset(bridges)
     ]
     if dropping:
         yield error(
@@ -188,7 +227,9 @@ def sysctl_rule(look: Look) -> Iterator[Finding]:
         )
     # The kernel takes the larger of the two, see ip-sysctl.rst, rp_filter.
     strict = max(_setting(look, "all", "rp_filter"), _setting(look, nic, "rp_filter")) == 1
-    if strict and any(route.device != nic for route in look.seen.network.default_routes):
+    if strict and any(
+        route.device not in {nic, look.uplink} for route in look.seen.network.default_routes
+    ):
         yield warning(
             Subject.SYSCTL,
             f"reverse path filtering is strict on {nic}, and there is another default route",
@@ -197,13 +238,45 @@ def sysctl_rule(look: Look) -> Iterator[Finding]:
         )
     else:
         yield ok(Subject.SYSCTL, "reverse path filtering fits")
-    if max(_setting(look, "all", "proxy_arp"), _setting(look, nic, "proxy_arp")):
+    cards = dict.fromkeys(("all", nic, look.uplink))
+    if any(_setting(look, name, "proxy_arp") for name in cards):
         yield warning(
             Subject.SYSCTL,
             f"proxy ARP is on for {nic}",
             why="the host then answers on the wire for every address it can route, the cloud's "
             "private networks with them; providers lock servers for that",
             todo=f"sysctl net.ipv4.conf.all.proxy_arp=0 net.ipv4.conf.{nic}.proxy_arp=0",
+        )
+
+    yield from _arp_ignore(look)
+
+
+def _arp_ignore(look: Look) -> Iterator[Finding]:
+    """Settings that keep the host from answering for its own address (ip-sysctl.rst)."""
+    link = look.seen.network.link(look.uplink)
+    value = max(_setting(look, "all", "arp_ignore"), _setting(look, look.uplink, "arp_ignore"))
+    mine = [
+        item
+        for item in (link.addresses if link is not None else ())
+        if item.interface.ip == look.host.address
+    ]
+    alone = bool(mine) and all(item.interface.network.prefixlen == 32 for item in mine)
+    todo = f"sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.{look.uplink}.arp_ignore=1, and "
+    todo += "keep it in /etc/sysctl.d"
+    if value == 8:
+        yield error(
+            Subject.SYSCTL,
+            f"arp_ignore is 8 on {look.uplink}: the host answers no ARP at all",
+            why="when the gateway forgets its MAC, the host is gone; its proxies still answer",
+            todo=todo,
+        )
+    elif value == 2 and alone:
+        yield error(
+            Subject.SYSCTL,
+            f"arp_ignore is 2 on {look.uplink}, whose address is a /32",
+            why="the host answers only who is in its own network, and a /32 is a network of one: "
+            "when the gateway forgets its MAC, the host is gone",
+            todo=todo,
         )
 
 

@@ -6,9 +6,10 @@ import dataclasses
 import enum
 
 from solostack.host.probe_observation import HostObservation
+from solostack.host.uplink import UPLINK_BRIDGE
 from solostack.plan.build import home_of
 from solostack.plan.model import Plan
-from solostack.site.model import Host, Role, Site
+from solostack.site.model import ExternalMethod, Host, Role, Site
 
 
 class Severity(enum.StrEnum):
@@ -26,6 +27,7 @@ class Subject(enum.StrEnum):
     ADDRESS = "address"
     ARCHITECTURE = "architecture"
     BLOCK = "block"
+    BRIDGE = "bridge"
     BRIDGE_NETFILTER = "bridge netfilter"
     CACHE = "cache"
     CPU = "cpu"
@@ -34,6 +36,7 @@ class Subject(enum.StrEnum):
     DISK = "disk"
     DNS = "dns"
     DPKG = "dpkg"
+    METHOD = "external method"
     FIREWALL = "firewall"
     GATEWAY = "gateway"
     HOSTNAME = "hostname"
@@ -43,7 +46,9 @@ class Subject(enum.StrEnum):
     MEMORY = "memory"
     NAMES = "interface names"
     NETWORK_MANAGER = "network manager"
+    NETWORKS = "networks behind"
     NIC = "nic"
+    OPEN_PORTS = "open ports"
     OTHER_CLOUD = "other cloud"
     PACKAGES = "packages"
     PORTS = "ports"
@@ -51,6 +56,7 @@ class Subject(enum.StrEnum):
     PYTHON = "python"
     ROOT = "root"
     SECURITY_MODULE = "security module"
+    SSH = "ssh"
     SYSCTL = "sysctl"
     SYSTEMD = "systemd"
     TIME = "time"
@@ -110,6 +116,23 @@ class Look:
     def is_gateway(self) -> bool:
         """Whether the public block arrives at this host: the network node's home."""
         return home_of(self.site, Role.NETWORK) is self.host
+
+    @property
+    def uplink(self) -> str:
+        """The device the outside reaches the host by: the NIC, or our bridge while that has it.
+
+        It has it until the next `up` when the site no longer says bridge.
+        """
+        link = self.seen.network.link(self.host.nic)
+        joined = link is not None and link.master == UPLINK_BRIDGE
+        ours = self.is_ours or self.coming_uplink == UPLINK_BRIDGE
+        return UPLINK_BRIDGE if joined and ours else self.host.nic
+
+    @property
+    def coming_uplink(self) -> str:
+        """The device the outside reaches the host by once the cloud is there."""
+        bridged = self.site.external.method is ExternalMethod.BRIDGE and self.is_gateway
+        return UPLINK_BRIDGE if bridged else self.host.nic
 
     @property
     def data_address(self) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import ipaddress
 from collections.abc import Iterator
 
 from solostack.host.check_model import Finding, Look, Severity, Subject, error, info, ok, warning
 from solostack.host.network import MEMBER, MEMBER_PEER
 from solostack.host.probe_observation import IPv4Network, Link, Listener, NetworkFile
-from solostack.plan.build import EXTERNAL_MTU
+from solostack.host.uplink import EXTERNAL_LINK, UPLINK_BRIDGE, UPLINK_LINK
+from solostack.plan.build import DATA_NETWORK, EXTERNAL_MTU
+from solostack.site.model import ExternalMethod
+from solostack.site.networks import floating_addresses
 
 USERSPACE_BRIDGE = "br-phy"
 GENEVE_PORT = 6081
@@ -94,8 +98,8 @@ def nic_rule(look: Look) -> Iterator[Finding]:
             why="no cable, or the interface is down; the public block arrives there",
             todo=f"plug the cable in, or: ip link set {nic} up",
         )
-    yield from _nic_details(link)
-    yield from _address_finding(look, link)
+    yield from _nic_details(look, link)
+    yield from _address_finding(look, look.seen.network.link(look.uplink) or link)
 
 
 def _holders(look: Look) -> list[str]:
@@ -106,7 +110,7 @@ def _holders(look: Look) -> list[str]:
     ]
 
 
-def _nic_details(link: Link) -> Iterator[Finding]:
+def _nic_details(look: Look, link: Link) -> Iterator[Finding]:
     if link.mtu < EXTERNAL_MTU:
         yield warning(
             Subject.NIC,
@@ -115,7 +119,7 @@ def _nic_details(link: Link) -> Iterator[Finding]:
             "than the NIC's are dropped when the sender ignores the ICMP answer",
             todo=f"set MTU {EXTERNAL_MTU} if the network carries it",
         )
-    if link.master:
+    if link.master and link.master != look.uplink:
         yield info(
             Subject.NIC,
             f"{link.name} is a port of {link.master}",
@@ -160,7 +164,7 @@ def gateway_rule(look: Look) -> Iterator[Finding]:
             why="nothing from outside could be answered",
             todo=f"add a default route over {look.host.nic} to the network's configuration",
         )
-    elif routes[0].device != look.host.nic:
+    elif routes[0].device not in {look.host.nic, look.uplink}:
         yield warning(
             Subject.GATEWAY,
             f"the default route leaves by {routes[0].device}, not by {look.host.nic}",
@@ -168,51 +172,80 @@ def gateway_rule(look: Look) -> Iterator[Finding]:
             todo=f"set nic: {routes[0].device} in the site, or move the default route",
         )
     else:
-        yield ok(Subject.GATEWAY, f"{routes[0].gateway or 'on link'} over {look.host.nic}")
+        yield ok(Subject.GATEWAY, f"{routes[0].gateway or 'on link'} over {routes[0].device}")
 
 
 def block_rule(look: Look) -> Iterator[Finding]:
-    """The public block is routed to the host: no address of it is here, it is not on the wire."""
-    block = look.site.external.block
+    """No public address is on the host itself, or routed to anything but the cloud."""
     ours = own_names(look) if look.is_ours else frozenset()
     found = [*_block_addresses(look, ours), *_block_routes(look, ours)]
-    if found:
-        for what in dict.fromkeys(found):
-            yield error(
-                Subject.BLOCK,
-                what,
-                why="with method routed the provider sends the whole block to the host; an "
-                "address here takes one away, an on-link block is answered by nobody",
-                todo="ask the provider to route the block to the host's address, and take the "
-                "address or route off",
-            )
-    elif look.is_gateway:
-        yield ok(Subject.BLOCK, f"no interface has an address in or around {block}")
+    why, todo = _BLOCK_REASONS[look.site.external.method]
+    yield from (error(Subject.BLOCK, what, why=why, todo=todo) for what in dict.fromkeys(found))
+    if not found and look.is_gateway:
+        names = ", ".join(str(network) for network in _public_networks(look)) or "the block"
+        yield ok(Subject.BLOCK, f"no interface has an address in or around {names}")
+
+
+_ON_WIRE_REASONS = (
+    "OVN is to have each of these addresses; what the host has itself it keeps for itself",
+    "take the address or route off; what others have, as the provider's router, goes under "
+    "external.not_ours in the site",
+)
+_BLOCK_REASONS = {
+    ExternalMethod.ROUTED: (
+        "with method routed the provider sends the whole block to the host; an address here takes "
+        "one away, an on-link block is answered by nobody",
+        "ask the provider to route the block to the host's address, and take the address or route "
+        "off; or, when the provider looks for each address on the wire, set external.method: proxy",
+    ),
+    ExternalMethod.PROXY: _ON_WIRE_REASONS,
+    ExternalMethod.BRIDGE: _ON_WIRE_REASONS,
+    ExternalMethod.PRIVATE: (
+        "the host can send packets for an address to one place only",
+        "set another private external.block in the site",
+    ),
+}
+
+
+def _public_networks(look: Look) -> tuple[IPv4Network, ...]:
+    """Return what no one else may have: the whole block, or on a wire the usable addresses only."""
+    external = look.site.external
+    if external.block is not None and not external.on_wire:
+        return (external.block,)
+    usable = map(IPv4Network, floating_addresses(look.site))
+    return tuple(ipaddress.collapse_addresses(usable))
 
 
 def _block_addresses(look: Look, ours: frozenset[str]) -> Iterator[str]:
-    block = look.site.external.block
-    for link in look.seen.network.links:
-        for address in link.addresses:
-            if link.name in ours or not address.interface.network.overlaps(block):
-                continue
-            if address.interface.ip in block:
-                yield f"{address.interface} on {link.name} lies in the public block {block}"
-            else:
-                network = address.interface.network
-                yield f"the network {network} of {link.name} holds the public block {block}"
+    on_wire = look.site.external.on_wire
+    held = [
+        (link.name, address.interface)
+        for link in look.seen.network.links
+        if link.name not in ours
+        for address in link.addresses
+    ]
+    for block in _public_networks(look):
+        for name, interface in held:
+            if interface.ip in block:
+                yield f"{interface} on {name} lies in the public block {block}"
+            elif not on_wire and interface.network.overlaps(block):
+                yield f"the network {interface.network} of {name} holds the public block {block}"
 
 
 def _block_routes(look: Look, ours: frozenset[str]) -> Iterator[str]:
-    block = look.site.external.block
-    for route in look.seen.network.routes:
-        if route.gateway is not None and route.gateway in block:
-            yield f"the gateway {route.gateway} lies in the public block {block}"
-        # A wider route with a gateway is one way out among others; the block's own is preferred.
-        inside = route.destination.prefixlen and route.destination.subnet_of(block)
-        if inside and route.device not in ours and (route.device or not look.is_ours):
-            where = route.device or "nowhere"
-            yield f"{route.destination} of the public block is routed to {where}"
+    on_wire = look.site.external.on_wire
+    cards = {look.host.nic, look.uplink}
+    for block in _public_networks(look):
+        for route in look.seen.network.routes:
+            if route.gateway is not None and route.gateway in block:
+                yield f"the gateway {route.gateway} lies in the public block {block}"
+            # A wider route with a gateway is one way out of several; the block's own is preferred.
+            inside = route.destination.prefixlen and route.destination.subnet_of(block)
+            if on_wire and route.device in cards:
+                continue
+            if inside and route.device not in ours and (route.device or not look.is_ours):
+                where = route.device or "nowhere"
+                yield f"{route.destination} of the public block is routed to {where}"
 
 
 def prefix_rule(look: Look) -> Iterator[Finding]:
@@ -266,13 +299,17 @@ def _taken_prefixes(look: Look) -> Iterator[tuple[IPv4Network, str]]:
 
 def own_names(look: Look) -> frozenset[str]:
     """Return the names of the interfaces that solostack makes on a host."""
-    external = [look.site.external.bridge] if look.is_gateway else []
-    return frozenset({look.site.data.bridge, *external, MEMBER, MEMBER_PEER, USERSPACE_BRIDGE})
+    external = look.site.external
+    names = [external.bridge] if look.is_gateway else []
+    if UPLINK_BRIDGE in {look.uplink, look.coming_uplink}:
+        names += [UPLINK_BRIDGE, UPLINK_LINK, EXTERNAL_LINK]
+    return frozenset({look.site.data.bridge, *names, MEMBER, MEMBER_PEER, USERSPACE_BRIDGE})
 
 
 def names_rule(look: Look) -> Iterator[Finding]:
     """Our interfaces' names are free."""
     if look.is_ours:
+        yield from _renamed_bridge(look)
         return
     there = sorted(own_names(look) & {link.name for link in look.seen.network.links})
     settable = {look.site.data.bridge: "data.bridge", look.site.external.bridge: "external.bridge"}
@@ -287,6 +324,23 @@ def names_rule(look: Look) -> Iterator[Finding]:
         )
     if not there:
         yield ok(Subject.NAMES, f"free: {', '.join(sorted(own_names(look)))}")
+
+
+def _renamed_bridge(look: Look) -> Iterator[Finding]:
+    """The data bridge of a cloud that is there gets a name that nothing else has."""
+    wanted, networks = look.site.data.bridge, look.seen.libvirt.networks
+    now = next((item.bridge for item in networks if item.name == DATA_NETWORK), wanted)
+    if now == wanted:
+        return
+    holder = next((item.name for item in networks if item.bridge == wanted), None)
+    if holder is not None or look.seen.network.link(wanted) is not None:
+        yield error(
+            Subject.NAMES,
+            f"the data bridge cannot be renamed from {now} to {wanted}: "
+            + (f"the libvirt network {holder} has it" if holder else "that interface is there"),
+            why="nodes would lose their network while the bridge cannot be made",
+            todo=f"set another data.bridge in the site, put {now} back, or rename the other one",
+        )
 
 
 def ports_rule(look: Look) -> Iterator[Finding]:
@@ -356,7 +410,7 @@ def network_manager_rule(look: Look) -> Iterator[Finding]:
 def _greedy_files(look: Look) -> Iterator[Finding]:
     names = (*sorted(own_names(look)), "tap0123456789", "vnet0")
     for file in look.seen.network.networkd_files:
-        if taken := _matched(file, names):
+        if taken := matched(file, names):
             yield warning(
                 Subject.NETWORK_MANAGER,
                 f"{file.path} takes the cloud's interfaces too ({taken})",
@@ -366,7 +420,8 @@ def _greedy_files(look: Look) -> Iterator[Finding]:
             )
 
 
-def _matched(file: NetworkFile, names: tuple[str, ...]) -> str:
+def matched(file: NetworkFile, names: tuple[str, ...]) -> str:
+    """Return the first of names, or the kind of interface, that a file's [Match] takes."""
     if file.names:
         # A leading "!" turns the whole list round, see systemd.network(5).
         inverted = file.names[0].startswith("!")

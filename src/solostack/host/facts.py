@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from solostack.doors.process import Executor
 from solostack.errors import CommandError, HostError
@@ -16,6 +17,8 @@ from solostack.host.probe_parse import build_request, parse_observation
 from solostack.plan.model import HostFacts
 
 PROBE_TIMEOUT_S = 180.0
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ElementTree.ParseError)
+"""What reading an answer that is not the script's can end in."""
 
 
 def read_facts(executor: Executor, *, name: str) -> HostFacts:
@@ -48,7 +51,7 @@ def read_observation(
     guest = probe_kvm(executor) if boot_guest else NOT_PROBED
     try:
         return parse_observation(raw, name=name, guest=guest)
-    except (ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise HostError(
             f"{name}: what the host probe saw cannot be read: {type(error).__name__}: {error}",
             hint=f"see that ip, ss, nft and virsh on {name} are Debian's own",

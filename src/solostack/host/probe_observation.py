@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from solostack.host.kvm import GuestProbe, Verdict
+from solostack.host.method import MethodSeen
 from solostack.plan.model import HostFacts
 
 IPv4Address = ipaddress.IPv4Address
@@ -266,8 +267,20 @@ class Traces:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The SSH session of whoever looks: where from, to which address and port of the host."""
+
+    client: str
+    server: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostObservation:
-    """Everything that was seen on the host called name."""
+    """Everything that was seen on the host called name.
+
+    session is None for who did not come over SSH; method None where nobody listened on the card.
+    """
 
     name: str
     machine: Machine
@@ -278,6 +291,8 @@ class HostObservation:
     network: Network
     libvirt: Libvirt
     traces: Traces
+    session: Session | None = None
+    method: MethodSeen | None = None
 
     def facts(self) -> HostFacts:
         """Return what the plan needs of it."""

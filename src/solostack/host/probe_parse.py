@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shlex
@@ -26,6 +27,7 @@ from solostack.host.probe_observation import (
     Machine,
     Network,
     Presence,
+    Session,
     System,
     Traces,
     UnitState,
@@ -164,7 +166,21 @@ def parse_observation(raw: Mapping[str, Any], *, name: str, guest: GuestProbe) -
         network=_network(raw, files, commands),
         libvirt=parse_libvirt(raw["libvirt"]),
         traces=_traces(raw["folders"], files),
+        session=parse_session(raw["machine"].get("session", "")),
     )
+
+
+def parse_session(text: str) -> Session | None:
+    """Read $SSH_CONNECTION (ssh(1)): client, client's port, server, server's port; else None."""
+    fields = text.split()
+    if len(fields) != 4 or not fields[3].isdigit():
+        return None
+    client, server = (field.partition("%")[0] for field in (fields[0], fields[2]))
+    try:
+        client = str(ipaddress.ip_address(client.removeprefix("::ffff:")))
+    except ValueError:
+        return None
+    return Session(client=client, server=server, port=int(fields[3]))
 
 
 def _machine(

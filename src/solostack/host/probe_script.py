@@ -56,6 +56,7 @@ def machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "python": list(sys.version_info[:3]),
         "euid": os.geteuid(),
+        "session": os.environ.get("SSH_CONNECTION", ""),
     }
 
 
