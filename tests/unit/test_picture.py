@@ -1,6 +1,6 @@
 """The picture of a topology: everything of the plan is in it, nothing lies on anything else.
 
-``pytest tests/unit/test_picture.py --regenerate`` rewrites docs/topology.svg; look at it.
+``pytest tests/unit/test_picture.py --regenerate`` rewrites the pictures in docs; look at them.
 """
 
 from __future__ import annotations
@@ -22,123 +22,35 @@ from solostack.cli import main
 from solostack.doors.process import Completed
 from solostack.errors import CommandError, UsageError
 from solostack.flows import picture
-from solostack.flows.status import HOST_UNITS, HostStatus, NodeStatus, Status
+from solostack.flows.status import HOST_UNITS, HostStatus
 from solostack.picture.layout import lay_out
 from solostack.picture.model import Topology
 from solostack.picture.sheet import Box, Line, Look, Picture, Text
 from solostack.picture.svg import render_html, render_svg
-from solostack.picture.text import fit_text, split_name, text_width
-from solostack.plan.build import build_plan
-from solostack.plan.model import HostFacts, Plan
-from solostack.site.loader import load_site, parse_site
+from solostack.picture.text import fit_text, split_name, text_width, wrap_text
+from solostack.plan.model import Plan
+from tests.unit.picture_plans import (
+    PLANS,
+    broken_status,
+    example_plan,
+    facts,
+    marked,
+    minimal_plan,
+    plan_of,
+    server,
+    status_of,
+)
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "minimal.yaml"
-GOLDEN = ROOT / "docs" / "topology.svg"
-LONGEST = "a-name-of-thirty-one-characters"
-SLACK = 0.51
-
-
-def facts(name: str, *, kvm: bool = True) -> HostFacts:
-    return HostFacts(
-        name=name, cores=16, memory_mib=64000, disk_gib=900, kvm=kvm, openvswitch_module=kvm
-    )
-
-
-def minimal_plan() -> Plan:
-    small = dataclasses.replace(facts("phys1"), cores=4, memory_mib=7900, disk_gib=220)
-    return build_plan(load_site(EXAMPLE).site, {"phys1": small})
-
-
-def plan_of(hosts: int, more: str = "", *, block: str = "198.51.100.0/28", name: str = "") -> Plan:
-    names = [f"{name[: 31 - 2]}-{n}" if name else f"phys{n}" for n in range(hosts)]
-    text = "hosts:\n" + "".join(
-        f"  - {{name: {each}, address: 203.0.113.{n + 100}, nic: enx00112233445{n}}}\n"
-        for n, each in enumerate(names)
-    )
-    text += f"external: {{block: {block}, bridge: br-externalbrid}}\n" + more
-    site = parse_site(text, Path("site.yaml")).site
-    return build_plan(site, {each: facts(each, kvm=hosts != 2) for each in names})
-
-
-def server(name: str, host: str, number: int, status: str = "ACTIVE") -> dict[str, object]:
-    return {
-        "name": name,
-        "status": status,
-        "host": host,
-        "project": "demo",
-        "fixed": [f"10.10.0.{number}"],
-        "floating_ips": [f"198.51.100.{number}"],
-        "fault": "no valid host was found" if status == "ERROR" else "",
-    }
-
-
-def status_of(plan: Plan, servers: tuple[dict[str, object], ...] = ()) -> Status:
-    """Return the status of a cloud where all is well."""
-    active = dict.fromkeys(HOST_UNITS, "active")
-    addresses = [address for row in servers for address in row["floating_ips"]]
-    return Status(
-        site=plan.site,
-        hosts=tuple(
-            HostStatus(name=host.name, address=str(host.address), services=active)
-            for host in plan.hosts
-        ),
-        nodes=tuple(
-            NodeStatus(
-                name=node.name,
-                role=str(node.role),
-                host=node.host,
-                runtime=str(node.runtime),
-                address=str(node.data_address),
-                machine="running",
-                system="running",
-            )
-            for node in plan.nodes
-        ),
-        cloud={
-            "compute_services": [],
-            "agents": [{"type": "gateway", "host": "network", "alive": True}],
-            "servers": list(servers),
-            "floating_ips": [{"address": address} for address in addresses],
-        },
-        cloud_error=None,
-    )
-
-
-def broken_status(plan: Plan) -> Status:
-    """Return the status of a cloud where much is wrong, with long and odd names."""
-    first, *others = (host.name for host in plan.hosts)
-    servers = (
-        *(server(f"web-{n}", first, n) for n in range(30)),
-        server("x" * 255, first, 40),
-        server('日本 <&> \x07"quoted"', others[-1] if others else first, 41, "SHUTOFF"),
-        server("lost-" * 20, "", 42, "ERROR"),
-    )
-    whole = status_of(plan, servers)
-    failed = dict.fromkeys(HOST_UNITS, "failed")
-    hosts = [dataclasses.replace(whole.hosts[0], services=failed), *whole.hosts[1:]]
-    if others:
-        error = f"{others[0]}: ssh: connect to host port 22: No route to host"
-        hosts[1] = dataclasses.replace(hosts[1], services={}, error=error)
-    nodes = [dataclasses.replace(whole.nodes[0], machine="shut off", system="no answer")]
-    nodes += [dataclasses.replace(each, failed_units=("ssh.service",)) for each in whole.nodes[1:]]
-    return dataclasses.replace(whole, hosts=tuple(hosts), nodes=tuple(nodes))
-
-
-PLANS = {
-    "minimal": minimal_plan(),
-    "containers": plan_of(1, "nodes: {controller: {runtime: container}}\n"),
-    "two": plan_of(2, "demo: null\n"),
-    "three-long": plan_of(
-        3,
-        f"name: {LONGEST}\ndata: {{bridge: br-dataabcdefgh, cidr: 172.16.100.0/24}}\n"
-        f"demo: {{project: {LONGEST}, network: 10.110.120.0/24}}\n",
-        block="198.51.100.192/26",
-        name=LONGEST,
-    ),
-    "apart": plan_of(3, "nodes: {controller: {host: phys2}}\n", block="198.51.100.7/32"),
-    "five": plan_of(5, block="198.51.0.0/22"),
+GOLDEN = {
+    "topology": "minimal",
+    "external-routed": "routed",
+    "external-proxy": "proxy-subnet",
+    "external-bridge": "bridge",
+    "external-private": "private",
 }
+SLACK = 0.51
 
 
 def topologies() -> Iterator[tuple[str, Topology]]:
@@ -246,10 +158,14 @@ def test_what_lies_on_something_else_would_be_found() -> None:
 @given(
     hosts=st.integers(1, 4),
     name=st.from_regex(r"[a-z][a-z0-9-]{0,28}", fullmatch=True),
-    prefix=st.integers(24, 32),
+    prefix=st.integers(24, 29),
+    method=st.sampled_from(["routed", "proxy", "bridge"]),
 )
-def test_nothing_overlaps_whatever_the_names(hosts: int, name: str, prefix: int) -> None:
-    plan = plan_of(hosts, block=f"198.51.100.0/{prefix}", name=name.rstrip("-"))
+def test_nothing_overlaps_whatever_the_names(
+    hosts: int, name: str, prefix: int, method: str
+) -> None:
+    block = f"198.51.100.0/{prefix}"
+    plan = plan_of(hosts, block=block, name=name.rstrip("-"), method=method)
     topology = picture.build_site_topology(plan, broken_status(plan))
 
     assert not list(faults(lay_out(topology)))
@@ -263,9 +179,10 @@ def test_every_name_and_address_of_the_plan_is_shown(plan: Plan) -> None:
     text = "\n".join(lines)
     flowing = "".join(lines)
     external = plan.external
-    wanted = [plan.site, external.block, external.bridge, plan.data.bridge, plan.data.network]
-    wanted += [external.transit, external.transit_gateway, external.pools[0][0]]
-    wanted += [external.pools[-1][1], *external.transit_pool]
+    wanted = [plan.site, external.bridge, plan.data.bridge, plan.data.network]
+    wanted += [external.transit, external.transit_gateway, *external.transit_pool]
+    if external.block is not None:
+        wanted += [external.block, external.block[0], external.block[-1]]
     for host in plan.hosts:
         wanted += [host.address, host.nic, host.data_address, f"Geneve {host.data_address.ip}"]
         assert host.name in flowing
@@ -289,21 +206,16 @@ def test_it_is_well_formed_in_both_forms_and_the_same_each_time(topology: Topolo
     assert "prefers-color-scheme: dark" in svg
 
 
-def test_the_picture_in_the_readme_is_that_of_the_minimal_example(
-    request: pytest.FixtureRequest,
+@pytest.mark.parametrize(("name", "example"), list(GOLDEN.items()))
+def test_the_pictures_in_docs_are_those_of_the_examples(
+    name: str, example: str, request: pytest.FixtureRequest
 ) -> None:
-    svg = render_svg(lay_out(picture.build_site_topology(minimal_plan())))
+    golden = ROOT / "docs" / f"{name}.svg"
+    svg = render_svg(lay_out(picture.build_site_topology(example_plan(example))))
     if request.config.getoption("--regenerate"):
-        GOLDEN.write_text(svg)
+        golden.write_text(svg)
 
-    assert GOLDEN.read_text() == svg
-
-
-def marked(topology: Topology) -> set[str]:
-    """Return what is drawn as absent or failed: last words of the boxes' names."""
-    shapes = lay_out(topology).shapes
-    boxes = {box.name.split("/")[-1] for box in shapes if isinstance(box, Box) and box.bad}
-    return boxes | {s.text for s in shapes if isinstance(s, Text) and s.look == "bad"}
+    assert golden.read_text() == svg
 
 
 def test_what_is_as_planned_is_not_marked() -> None:
@@ -361,7 +273,7 @@ def test_used_addresses_are_counted_and_instances_beyond_the_room_too() -> None:
     topology = picture.build_site_topology(plan, status_of(plan, servers))
     svg = render_svg(lay_out(topology))
 
-    assert topology.block.used == tuple(range(15))
+    assert topology.block.used == tuple(f"198.51.100.{n}" for n in range(15))
     assert "public addresses, 15 in use" in svg
     shown = [n for n in range(15) if f">web-{n}<" in svg]
     assert shown == list(range(len(shown)))
@@ -385,6 +297,20 @@ def test_a_fitted_text_fits(text: str, width: float, size: float, bold: bool, mo
 
     assert smaller <= size
     assert text_width(shown, smaller, bold=bold, mono=mono) <= width or shown == "…"
+
+
+@given(
+    st.lists(st.text("ab,", min_size=1), min_size=1, max_size=20).map(" ".join),
+    st.floats(20, 400),
+    st.booleans(),
+)
+def test_a_wrapped_text_is_whole_and_only_a_word_is_wider(
+    text: str, width: float, mono: bool
+) -> None:
+    lines = wrap_text(text, width, 12, mono=mono)
+
+    assert " ".join(lines) == text
+    assert all(text_width(each, 12, mono=mono) <= width or " " not in each for each in lines)
 
 
 @given(st.from_regex(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?", fullmatch=True))

@@ -9,7 +9,7 @@ from typing import Any
 from solostack.doors.process import Executor
 from solostack.errors import CommandError
 from solostack.flows.status import HostStatus, NodeStatus, Status
-from solostack.host import firewall, network
+from solostack.host import firewall, network, uplink
 from solostack.openstack import ovn_chassis
 from solostack.picture.layout import lay_out
 from solostack.picture.model import (
@@ -30,8 +30,12 @@ NAMES = Names(
     member=network.MEMBER,
     userspace_member=ovn_chassis.TUNNEL_BRIDGE,
     gateway_bridge=ovn_chassis.EXTERNAL_BRIDGE,
+    uplink_bridge=uplink.UPLINK_BRIDGE,
+    uplink_links=(uplink.UPLINK_LINK, uplink.EXTERNAL_LINK),
     firewall_table="table inet solostack",
     network_service=network.UNIT,
+    uplink_service=uplink.UNIT,
+    watch_service=uplink.WATCH_UNIT,
     firewall_service=firewall.UNIT,
     services=(
         ("nova-compute.service", "nova-compute"),

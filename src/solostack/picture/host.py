@@ -10,19 +10,19 @@ from __future__ import annotations
 import dataclasses
 
 from solostack.picture import compute, node
-from solostack.picture.model import Host, Networks, Stack, State
-from solostack.picture.sheet import CHIP_HEIGHT, Box, Chip, Look, Sheet
+from solostack.picture.model import Host, Networks, State
+from solostack.picture.sheet import Box, Chip, Look, Sheet
+from solostack.picture.stack import GUTTER, draw_stack, stack_height
 from solostack.picture.text import split_name, text_width
 
 PADDING = 16.0
-GUTTER = 34.0
 GAP = 30.0
 WIDE = 520.0
 NIC_HEIGHT = 48.0
 EXTERNAL_HEIGHT = 48.0
 DATA_HEIGHT = 60.0
-ROW = 18.0
-STACK_PADDING = 14.0
+UPLINK_HEIGHT = 48.0
+_WIRE = 22.0
 _NAME_SIZE = 18.0
 
 
@@ -30,12 +30,14 @@ _NAME_SIZE = 18.0
 class Sizes:
     """Heights of a host's parts at a given width; upper is from its top to its data bridge.
 
-    beside: the host's name is beside its card, else below.
+    beside: the host's name is beside its card, else below. header ends where the bridge that the
+    card joined begins, or, without one, the host's own network.
     """
 
     width: float
     header: float
     beside: bool
+    uplink: float
     stack: float
     nodes: float
     upper: float
@@ -70,21 +72,23 @@ def measure(host: Host, networks: Networks, width: float) -> Sizes:
     """Return the heights that a host's parts need."""
     inner = width - 2 * PADDING
     beside = _name_beside(host, width)
-    header = NIC_HEIGHT + 22.0
+    header = NIC_HEIGHT + _WIRE
     if not beside:
         header += 18.0 + 18.0 * len(split_name(host.name, inner - GUTTER, _NAME_SIZE))
-    stack = _stack_height(host.stack, inner)
+    uplink = UPLINK_HEIGHT + _WIRE if host.stack.bridged else 0.0
+    stack = stack_height(host.stack, inner - (GUTTER if host.stack.bridged else 0.0))
     nodes = 0.0
     if host.nodes:
         room = _node_width(host, inner)
         nodes = max(node.node_height(each, room) for each in host.nodes)
-    upper = header + stack + GAP
+    upper = header + uplink + stack + GAP
     upper += EXTERNAL_HEIGHT + GAP if host.gateway else 0.0
     upper += nodes + GAP if host.nodes else 0.0
     return Sizes(
         width=width,
         header=header,
         beside=beside,
+        uplink=uplink,
         stack=stack,
         nodes=nodes,
         upper=upper,
@@ -103,22 +107,14 @@ def draw_host(
     """Draw a host into its frame; upper is where its data bridge begins, below its top."""
     sheet.box(frame)
     nic = _draw_header(sheet, host, sizes, frame)
-    unknown = host.stack.routes.state is State.UNKNOWN
-    stack = sheet.box(
-        Box(
-            name=f"{frame.name}/stack",
-            inside=frame.name,
-            x=frame.x + PADDING,
-            y=frame.y + sizes.header,
-            width=sizes.inner,
-            height=sizes.stack,
-            look=Look.GHOST if unknown else Look.CARD,
-            radius=10,
-        )
-    )
-    wire_x = nic.middle if sizes.centred else stack.right - GUTTER / 2
-    sheet.line([(wire_x, nic.bottom), (wire_x, stack.y)], Look.WIRE, width=3)
-    bad = host.stack.routes.state.bad
+    wire_x = nic.middle if sizes.centred else frame.right - PADDING - GUTTER / 2
+    uplink = None
+    if host.stack.bridged:
+        uplink = _draw_uplink(sheet, host, frame, sizes)
+        sheet.line([(wire_x, nic.bottom), (wire_x, uplink.y)], Look.WIRE, width=3)
+    stack = sheet.box(_stack_box(host, frame, sizes))
+    sheet.line([(wire_x, (uplink or nic).bottom), (wire_x, stack.y)], Look.WIRE, width=3)
+    bad = host.stack.bridges.state.bad
     data = _draw_data(sheet, networks, frame, sizes, y=frame.y + upper, bad=bad)
     tunnel = _draw_compute(sheet, host, networks, sizes, data)
     external = None
@@ -126,11 +122,77 @@ def draw_host(
         y = data.y - GAP - sizes.nodes - GAP - EXTERNAL_HEIGHT
         external = _draw_external(sheet, host, networks, frame, sizes, y=y)
     external_x = _draw_nodes(sheet, host, sizes, data, external=external, tunnel=tunnel)
-    external_x, data_x = _draw_stack(sheet, host.stack, stack, external_x)
+    external_x, data_x = draw_stack(sheet, host.stack, stack, external_x)
     if external:
         sheet.line([(external_x, stack.bottom), (external_x, external.y)], Look.PUBLIC)
+    if external and uplink:
+        _draw_link(sheet, host, uplink, external, before=external_x)
     sheet.line([(data_x, stack.bottom), (data_x, data.y)], Look.DATA)
     return Drawn(nic=nic, data=data, tunnel=tunnel)
+
+
+def _stack_box(host: Host, frame: Box, sizes: Sizes) -> Box:
+    inset = GUTTER if host.stack.bridged else 0.0
+    return Box(
+        name=f"{frame.name}/stack",
+        inside=frame.name,
+        x=frame.x + PADDING + inset,
+        y=frame.y + sizes.header + sizes.uplink,
+        width=sizes.inner - inset,
+        height=sizes.stack,
+        look=Look.GHOST if host.stack.reach.state is State.UNKNOWN else Look.CARD,
+        radius=10,
+    )
+
+
+def _draw_uplink(sheet: Sheet, host: Host, frame: Box, sizes: Sizes) -> Box:
+    """Draw the bridge that the card joined; it has the host's address."""
+    box = sheet.box(
+        Box(
+            name=f"{frame.name}/uplink",
+            inside=frame.name,
+            x=frame.x + PADDING,
+            y=frame.y + sizes.header,
+            width=sizes.inner,
+            height=UPLINK_HEIGHT,
+            look=Look.OUTSIDE,
+            radius=8,
+            bad=host.stack.reach.state.bad,
+        )
+    )
+    left, room = box.x + 14, box.width - 28
+    address = sheet.text(
+        box.name,
+        (box.right - 14, box.y + 20),
+        host.address,
+        room=room / 2,
+        size=13,
+        mono=True,
+        anchor="end",
+    )
+    place, rest = (left, box.y + 20), room - address - 12
+    sheet.text(box.name, place, host.stack.uplink, room=rest, size=13, bold=True, mono=True)
+    words = f"has the MAC, address and routes of its port {host.nic}"
+    words = words if sizes.wide else f"port {host.nic}"
+    sheet.text(box.name, (left, box.y + 38), words, room=room, look=Look.MUTED)
+    return box
+
+
+def _draw_link(sheet: Sheet, host: Host, uplink: Box, external: Box, *, before: float) -> None:
+    """Draw the veth pair between the two bridges, on the left of the host's own network."""
+    x, bad = uplink.x + GUTTER / 2, host.stack.reach.state.bad
+    look = Look.BAD if bad else Look.PUBLIC
+    sheet.line([(x, uplink.bottom), (x, external.y)], look, dashed=bad)
+    room = before - x - 22
+    for words in (
+        f"veth {' – '.join(host.stack.links)}: only ARP and IPv4 of floating IPs",  # noqa: RUF001
+        "veth: only ARP and IPv4 of floating IPs",
+        "veth pair",
+    ):
+        if text_width(words, 11) <= room:
+            place = (x + 10, external.y - 10)
+            sheet.text(external.inside, place, words, room=room, size=11, look=look)
+            return
 
 
 def _draw_compute(
@@ -177,8 +239,12 @@ def _draw_nodes(
     return external_x
 
 
+def _nic_words(host: Host) -> str:
+    return f"port of {host.stack.uplink}" if host.stack.bridged else host.address
+
+
 def _nic_width(host: Host) -> float:
-    address = text_width(host.address, 13, mono=True)
+    address = text_width(_nic_words(host), 13, mono=True)
     return max(address, text_width(f"NIC {host.nic}", 12, bold=True)) + 36
 
 
@@ -207,7 +273,7 @@ def _draw_header(sheet: Sheet, host: Host, sizes: Sizes, frame: Box) -> Box:
     )
     for text, y, size, mono in (
         (f"NIC {host.nic}", 20, 12, False),
-        (host.address, 38, 13, True),
+        (_nic_words(host), 38, 13, True),
     ):
         sheet.text(
             nic.name,
@@ -243,78 +309,10 @@ def _draw_name(sheet: Sheet, host: Host, sizes: Sizes, frame: Box, nic: Box) -> 
     sheet.text(frame.name, (left, y + 1), note, room=room, look=look)
 
 
-def _columns(stack: Stack) -> tuple[tuple[str, list[tuple[str, Look]]], ...]:
-    """Return headings with lines: what the host does with packets, in words."""
-    routes = [("default → the provider, as before", Look.MUTED)]
-    if stack.block:
-        routes = [
-            (f"{stack.block} → {stack.external_bridge}", Look.PUBLIC),
-            (f"{stack.block} blackhole, backup", Look.MUTED),
-            *routes,
-        ]
-    rules = [(f"masquerade → {stack.nic} from", Look.INK)]
-    looks = [Look.DATA, Look.TRANSIT][-len(stack.masqueraded) :]
-    rules += list(zip(stack.masqueraded, looks, strict=True))
-    return (("Host routes", routes), (f"Firewall, {stack.firewall_table}", rules))
-
-
-def _stack_height(stack: Stack, inner: float) -> float:
-    counts = [len(lines) + 1 for _, lines in _columns(stack)]
-    wide = inner + 2 * PADDING >= WIDE
-    rows = max(counts) if wide else sum(counts)
-    between = 0.0 if wide else 12.0
-    chip_rows = 1 if wide or not stack.block else 2
-    return 10 + rows * ROW + between + 12 + chip_rows * (CHIP_HEIGHT + 4)
-
-
-def _draw_stack(sheet: Sheet, stack: Stack, box: Box, external_x: float) -> tuple[float, float]:
-    """Draw routes, rules and the two ports; return the x of the external and the data port."""
-    wide = box.width + 2 * PADDING >= WIDE
-    x, y = box.x + STACK_PADDING, box.y + 10
-    room = (box.width - 3 * STACK_PADDING) / 2 if wide else box.width - 2 * STACK_PADDING
-    seen = (stack.routes, stack.firewall)
-    for (heading, lines), found in zip(_columns(stack), seen, strict=True):
-        look = Look.BAD if found.state.bad else Look.INK
-        title = f"{heading}: {found.note}" if found.state.bad else heading
-        sheet.text(box.name, (x, y + 13), title, room=room, size=12, bold=True, look=look)
-        for row, (text, line_look) in enumerate(lines, start=1):
-            shown = Look.BAD if found.state.bad else line_look
-            place = (x, y + 13 + row * ROW)
-            sheet.text(box.name, place, text, room=room, size=11.5, mono=True, look=shown)
-        if wide:
-            x += room + STACK_PADDING
-        else:
-            y += (len(lines) + 1) * ROW + 12
-    return _draw_ports(sheet, stack, box, external_x)
-
-
-def _draw_ports(sheet: Sheet, stack: Stack, box: Box, external_x: float) -> tuple[float, float]:
-    bad = stack.routes.state.bad
-    room = box.width - 2 * STACK_PADDING
-    data = Chip(text=f"{stack.member} {stack.member_address}", look=Look.DATA, mono=True, bad=bad)
-    top = box.bottom - CHIP_HEIGHT - 4
-    data_left = box.right - 6 - min(data.width, room)
-    sheet.chip(box.name, (data_left, top), data, room=room)
-    data_x = box.right - GUTTER / 2
-    if not stack.block:
-        return external_x, data_x
-    text = f"{stack.external_bridge} {stack.transit_address}"
-    transit = Chip(text=text, look=Look.TRANSIT, mono=True, bad=bad)
-    width = min(transit.width, room)
-    beside = box.width + 2 * PADDING >= WIDE
-    most = data_left - 12 - width if beside else box.right - 6 - width
-    left = max(box.x + 6, min(external_x - width / 2, most))
-    if not beside:
-        left = box.x + 6
-        external_x = min(external_x, data_left - 16)
-    sheet.chip(box.name, (left, top if beside else top - CHIP_HEIGHT - 4), transit, room=width)
-    return max(left + 12, min(external_x, left + width - 12)), data_x
-
-
 def _draw_external(
     sheet: Sheet, host: Host, networks: Networks, frame: Box, sizes: Sizes, *, y: float
 ) -> Box:
-    bad = host.stack.routes.state.bad
+    bad = host.stack.bridges.state.bad
     box = sheet.box(
         Box(
             name=f"{frame.name}/external",
@@ -337,8 +335,7 @@ def _draw_external(
     name = host.stack.external_bridge
     sheet.text(box.name, place, name, room=room, size=13, bold=True, mono=True, look=Look.PUBLIC)
     place = (box.x + 14, y + 38)
-    text = f"{host.stack.block} on-link, no address of it spent here"
-    sheet.text(box.name, place, text, room=room, look=Look.PUBLIC)
+    sheet.text(box.name, place, host.stack.on_link, room=room, look=Look.PUBLIC)
     return box
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from solostack.picture import block as addresses
 from solostack.picture import compute, host
-from solostack.picture.model import Block, Host, Topology
+from solostack.picture.model import Host, Topology
+from solostack.picture.outside import Block
 from solostack.picture.sheet import Box, Chip, Look, Picture, Sheet
 from solostack.picture.text import text_width
 
@@ -15,13 +17,9 @@ MARGIN = 32.0
 HOST_GAP = 28.0
 HOSTS_IN_ROW = 3
 _TOP = 28.0
-_CARD_HEIGHT = 124.0
 _PROVIDER_WIDTH = 330.0
 _WIRE = 56.0
 _TRUNK_X = 14.0
-_FEW_CELLS = 16
-_CELLS_IN_ROW = 32
-_MOST_CELLS = 64
 _MIN_HOST_WIDTH = 270.0
 _LEGEND_SWATCH = 26.0
 
@@ -49,6 +47,7 @@ def lay_out(topology: Topology) -> Picture:
         width=WIDTH,
         height=y + 24,
         shapes=tuple(sheet.shapes),
+        calm=topology.block.private,
     )
 
 
@@ -124,25 +123,29 @@ def _draw_wire(
 
 
 def _draw_outside(sheet: Sheet, topology: Topology) -> Box:
-    provider = _draw_provider(sheet, topology.block)
+    block = topology.block
+    height = addresses.card_height(block)
+    provider = _draw_provider(sheet, block, height)
     room = provider.x - MARGIN - 32
     _draw_title(sheet, topology, room)
-    left = provider.right + 36
-    block = sheet.box(
-        Box(
-            name="block",
-            inside="",
-            x=left,
-            y=_TOP,
-            width=WIDTH - MARGIN - left,
-            height=_CARD_HEIGHT,
-            look=Look.PUBLIC,
-            radius=12,
-        )
+    left = WIDTH - MARGIN - addresses.WIDTH
+    card = Box(
+        name="block",
+        inside="",
+        x=left,
+        y=_TOP,
+        width=addresses.WIDTH,
+        height=height,
+        look=Look.PUBLIC,
+        radius=12,
     )
-    y = provider.y + _CARD_HEIGHT / 2
-    sheet.line([(provider.right, y), (block.x, y)], Look.PUBLIC, dashed=True)
-    _draw_block(sheet, topology.block, block)
+    if not block.private:
+        y = provider.middle_y
+        sheet.line([(provider.right, y), (card.x, y)], Look.PUBLIC, dashed=True)
+    addresses.draw_card(sheet, block, card)
+    place = (provider.middle + 12, provider.bottom + 18)
+    room = WIDTH - MARGIN - place[0]
+    sheet.text("", place, block.wire, room=room, size=11, look=Look.MUTED)
     return provider
 
 
@@ -161,7 +164,7 @@ def _draw_title(sheet: Sheet, topology: Topology, room: float) -> None:
     sheet.chip("", (MARGIN, _TOP + 90), chip, room=room)
 
 
-def _draw_provider(sheet: Sheet, block: Block) -> Box:
+def _draw_provider(sheet: Sheet, block: Block, height: float) -> Box:
     box = sheet.box(
         Box(
             name="provider",
@@ -169,7 +172,7 @@ def _draw_provider(sheet: Sheet, block: Block) -> Box:
             x=(WIDTH - _PROVIDER_WIDTH) / 2,
             y=_TOP,
             width=_PROVIDER_WIDTH,
-            height=_CARD_HEIGHT,
+            height=height,
             look=Look.OUTSIDE,
             radius=12,
         )
@@ -178,9 +181,9 @@ def _draw_provider(sheet: Sheet, block: Block) -> Box:
     lines = (
         ("internet", 12.0, Look.MUTED, False, False),
         ("Provider's router", 17.0, Look.INK, True, False),
-        (f"{block.cidr} via {block.next_hop}", 12.0, Look.PUBLIC, False, True),
+        (block.known, 12.0, Look.INK if block.private else Look.PUBLIC, False, True),
     )
-    y = box.y
+    y = box.middle_y - 62
     for (text, size, look, bold, mono), step in zip(lines, (30.0, 27.0, 27.0), strict=True):
         y += step
         place = (box.middle, y)
@@ -196,84 +199,8 @@ def _draw_provider(sheet: Sheet, block: Block) -> Box:
             anchor="middle",
         )
     place = (box.middle, y + 20)
-    text = f"the block is routed to {block.host}"
-    sheet.text(box.name, place, text, room=room, look=Look.MUTED, anchor="middle")
+    sheet.text(box.name, place, block.does, room=room, look=Look.MUTED, anchor="middle")
     return box
-
-
-def _draw_block(sheet: Sheet, block: Block, box: Box) -> None:
-    left, room = box.x + 18, box.width - 36
-    number = f"{block.size:,}".replace(",", " ")
-    width = sheet.text(
-        box.name, (left, box.y + 42), number, room=120, size=32, bold=True, look=Look.PUBLIC
-    )
-    x = left + width + 12
-    text = "public addresses, all usable"
-    if block.used is not None:
-        text = f"public addresses, {len(block.used)} in use"
-    rest = room - width - 12
-    sheet.text(box.name, (x, box.y + 24), text, room=rest, look=Look.PUBLIC)
-    place = (x, box.y + 43)
-    sheet.text(box.name, place, block.cidr, room=rest, size=13, mono=True, look=Look.PUBLIC)
-    _draw_cells(sheet, block, box, left, room)
-    y = box.bottom - 14
-    half = room / 2 - 8
-    sheet.text(box.name, (left, y), block.first, room=half, size=11, mono=True, look=Look.PUBLIC)
-    sheet.text(
-        box.name,
-        (left + room, y),
-        block.last,
-        room=half,
-        size=11,
-        mono=True,
-        look=Look.PUBLIC,
-        anchor="end",
-    )
-
-
-def _draw_cells(sheet: Sheet, block: Block, box: Box, left: float, room: float) -> None:
-    """Draw a cell per address, or one bar for large blocks; filled is in use."""
-    used = set(block.used or ())
-    top, height = box.y + 58, 32.0
-    if block.size > _MOST_CELLS:
-        share = len(used) / block.size
-        for name, part, look in (("all", 1.0, Look.FREE), ("used", share, Look.USED)):
-            if part:
-                width = max(room * part, 2.0)
-                _cell(sheet, box, f"{name}", (left, top + 8, width, 16.0), look)
-        return
-    columns = _FEW_CELLS if block.size <= _FEW_CELLS else _CELLS_IN_ROW
-    rows = -(-block.size // columns)
-    gap = 4.0 if columns == _FEW_CELLS else 2.5
-    width = (room + gap) / columns
-    tall = min((height + gap) / rows, 24.0)
-    offset = (height - rows * tall) / 2
-    for index in range(block.size):
-        row, column = divmod(index, columns)
-        place = (left + column * width, top + offset + row * tall, width - gap, tall - gap)
-        look = Look.USED if index in used else Look.FREE
-        _cell(sheet, box, str(index), place, look)
-
-
-def _cell(
-    sheet: Sheet, box: Box, name: str, place: tuple[float, float, float, float], look: Look
-) -> None:
-    x, y, width, height = place
-    radius = min(4.0, height / 3)
-    # A bar's used part lies on the whole bar, so it is a part of it and not beside it.
-    inside = f"{box.name}/all" if name == "used" else box.name
-    sheet.box(
-        Box(
-            name=f"{box.name}/{name}",
-            inside=inside,
-            x=x,
-            y=y,
-            width=width,
-            height=height,
-            look=look,
-            radius=radius,
-        )
-    )
 
 
 def _draw_elsewhere(sheet: Sheet, topology: Topology, y: float) -> float:
@@ -301,7 +228,7 @@ def _draw_legend(sheet: Sheet, topology: Topology, y: float) -> float:
     """Draw what the colours mean, wrapped into rows; return the bottom."""
     networks, block = topology.networks, topology.block
     entries: list[tuple[str, Look, bool]] = [
-        (f"public {block.cidr}", Look.PUBLIC, False),
+        (f"{'private' if block.private else 'public'} {block.text}", Look.PUBLIC, False),
         (f"transit {networks.transit}", Look.TRANSIT, False),
         (f"data {networks.data}", Look.DATA, False),
         (" ".join(("tenants", networks.tenant)).strip(), Look.TENANT, False),

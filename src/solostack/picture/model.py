@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import ipaddress
 from collections.abc import Mapping
 
+from solostack.picture import outside
+from solostack.picture.outside import Block
 from solostack.plan.model import HostPlan, Interface, NodePlan, Plan
-from solostack.site.model import Role, Runtime
+from solostack.site.model import ExternalMethod, Role, Runtime
 
 
 class State(enum.StrEnum):
@@ -79,13 +80,18 @@ class Names:
     """Names that other parts of solostack decide and the plan does not hold.
 
     services are pairs: the name a live host reports it by, and how it is called in the picture.
+    uplink_links are the ends of method bridge's veth pair, the outer one first.
     """
 
     member: str
     userspace_member: str
     gateway_bridge: str
+    uplink_bridge: str
+    uplink_links: tuple[str, str]
     firewall_table: str
     network_service: str
+    uplink_service: str
+    watch_service: str
     firewall_service: str
     services: tuple[tuple[str, str], ...]
     node_services: Mapping[Role, tuple[str, ...]]
@@ -134,20 +140,45 @@ class Node:
     seen: Seen
 
 
+class Side(enum.StrEnum):
+    """Which network an address is of."""
+
+    EXTERNAL = "external"
+    TRANSIT = "transit"
+    DATA = "data"
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """The host's own network: routes and masquerading, and where they lead."""
+    """The host's own network, and where it leads; words are short lines.
+
+    uplink is what the outside reaches the host by: its card, or the bridge that this joined by
+    veth pair links. routed are networks on the external bridge, "" and () without one. bridges,
+    reach and firewall are how libvirt's networks, the uplink and the tables are.
+    """
 
     nic: str
-    block: str
+    uplink: str
+    links: tuple[str, ...]
+    routed: tuple[str, ...]
+    on_link: str
     external_bridge: str
     transit_address: str
     member: str
     member_address: str
+    arp: tuple[str, ...]
+    published: tuple[str, ...]
     firewall_table: str
-    masqueraded: tuple[str, ...]
-    routes: Seen
+    let_in: tuple[str, ...]
+    masqueraded: tuple[tuple[Side, str], ...]
+    bridges: Seen
+    reach: Seen
     firewall: Seen
+
+    @property
+    def bridged(self) -> bool:
+        """Whether the card is a port of a bridge of ours."""
+        return bool(self.links)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,22 +206,6 @@ class Host:
     stack: Stack
     compute: Compute
     seen: Seen
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """The public block, routed to host at next_hop.
-
-    used are the indices of allocated addresses, None when not known.
-    """
-
-    cidr: str
-    first: str
-    last: str
-    size: int
-    next_hop: str
-    host: str
-    used: tuple[int, ...] | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,13 +239,14 @@ class Topology:
 def build_topology(plan: Plan, names: Names, live: Live | None = None) -> Topology:
     """Decide what is drawn: everything planned, and with live how each of it is."""
     instances = live.instances if live else ()
+    allocated = live.floating_ips if live and not live.cloud_error else None
     here = {host.name for host in plan.hosts}
     return Topology(
         site=plan.site,
         release=plan.release,
         region=plan.region,
         live=live is not None,
-        block=_block(plan, live),
+        block=outside.build_block(plan, allocated),
         networks=Networks(
             transit=str(plan.external.transit),
             data=str(plan.data.network),
@@ -243,25 +259,6 @@ def build_topology(plan: Plan, names: Names, live: Live | None = None) -> Topolo
         hosts=tuple(_host(plan, host, names, live) for host in plan.hosts),
         elsewhere=tuple(one for one in instances if one.host not in here),
         cloud_error=live.cloud_error if live else "",
-    )
-
-
-def _block(plan: Plan, live: Live | None) -> Block:
-    external = plan.external
-    gateway = next(host for host in plan.hosts if host.gateway)
-    used = None
-    if live is not None and not live.cloud_error:
-        addresses = {ipaddress.IPv4Address(one) for one in live.floating_ips}
-        first = int(external.block[0])
-        used = tuple(sorted(int(one) - first for one in addresses if one in external.block))
-    return Block(
-        cidr=str(external.block),
-        first=str(external.pools[0][0]),
-        last=str(external.pools[-1][1]),
-        size=sum(int(last) - int(first) + 1 for first, last in external.pools),
-        next_hop=str(gateway.address),
-        host=gateway.name,
-        used=used,
     )
 
 
@@ -299,19 +296,48 @@ def _service(found: LiveHost | None, name: str) -> Seen:
 
 
 def _stack(plan: Plan, host: HostPlan, names: Names, found: LiveHost | None) -> Stack:
-    external = plan.external
-    inside = (str(plan.data.network),) if plan.egress else ()
+    external, gateway = plan.external, host.gateway
+    bridged = gateway and external.method is ExternalMethod.BRIDGE
     return Stack(
         nic=host.nic,
-        block=str(external.block) if host.gateway else "",
-        external_bridge=external.bridge if host.gateway else "",
-        transit_address=str(external.transit_gateway) if host.gateway else "",
+        uplink=names.uplink_bridge if bridged else host.nic,
+        links=names.uplink_links if bridged else (),
+        routed=outside.routed_networks(external) if gateway else (),
+        on_link=outside.on_link_words(external) if gateway else "",
+        external_bridge=external.bridge if gateway else "",
+        transit_address=str(external.transit_gateway) if gateway else "",
         member=names.member if host.kernel_datapath else names.userspace_member,
         member_address=str(host.data_address),
+        arp=outside.arp_words(plan, host),
+        published=outside.published_words(plan, host),
         firewall_table=names.firewall_table,
-        masqueraded=(*inside, str(external.transit)),
-        routes=_service(found, names.network_service),
+        let_in=outside.let_in_words(plan, host),
+        masqueraded=_masqueraded(plan, host),
+        bridges=_service(found, names.network_service),
+        reach=_reach(found, names),
         firewall=_service(found, names.firewall_service),
+    )
+
+
+def _reach(found: LiveHost | None, names: Names) -> Seen:
+    """Return how the uplink is, or else what keeps it so."""
+    uplink = _service(found, names.uplink_service)
+    watch = _service(found, names.watch_service)
+    if watch.state.bad and not uplink.state.bad:
+        return dataclasses.replace(watch, note=f"watch {watch.note}")
+    return uplink
+
+
+def _masqueraded(plan: Plan, host: HostPlan) -> tuple[tuple[Side, str], ...]:
+    external = plan.external
+    data = [(Side.DATA, str(plan.data.network))] if plan.egress else []
+    if not host.gateway:
+        return tuple(data)
+    private = external.networks if external.method is ExternalMethod.PRIVATE else ()
+    return (
+        *data,
+        (Side.TRANSIT, str(external.transit)),
+        *((Side.EXTERNAL, str(each)) for each in private),
     )
 
 
@@ -322,7 +348,7 @@ def _node(plan: Plan, node: NodePlan, names: Names, live: Live | None) -> Node:
         gateway = Gateway(
             bridge=names.gateway_bridge,
             routers=f"{external.transit_pool[0]} – {external.transit_pool[1]}",  # noqa: RUF001
-            floating_ips=sum(int(last) - int(first) + 1 for first, last in external.pools),
+            floating_ips=len(external.floating_addresses),
             seen=live.gateways.get(node.name, UNKNOWN) if live else PLANNED,
         )
     return Node(

@@ -116,9 +116,10 @@ def _machine_chips(node: Node) -> tuple[Chip, ...]:
 
 
 def _gateway_chips(gateway: Gateway) -> tuple[Chip, ...]:
+    count = f"{gateway.floating_ips} floating IP{'s' * (gateway.floating_ips != 1)}"
     return (
         Chip(text=f"{gateway.bridge} no address", look=Look.PUBLIC, mono=True),
-        Chip(text=f"{gateway.floating_ips} floating IPs, NAT 1:1", look=Look.PUBLIC),
+        Chip(text=f"{count}, NAT 1:1", look=Look.PUBLIC),
         Chip(text=f"routers {gateway.routers}", look=Look.TRANSIT),
     )
 

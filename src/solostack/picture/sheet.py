@@ -32,6 +32,7 @@ class Look(enum.StrEnum):
     BAD = "bad"
     FREE = "free"
     USED = "used"
+    SPENT = "spent"
     INK = "ink"
     MUTED = "muted"
 
@@ -110,13 +111,17 @@ Shape = Box | Text | Line
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A finished sheet; shapes in the order in which they are painted."""
+    """A finished sheet; shapes in the order in which they are painted.
+
+    calm: what is public elsewhere is private here, and has a quieter colour.
+    """
 
     title: str
     description: str
     width: float
     height: float
     shapes: tuple[Shape, ...]
+    calm: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

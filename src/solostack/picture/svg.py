@@ -36,6 +36,7 @@ _LIGHT = {
     Look.BAD: ("#fff1f1", "#dc2626", "#c01818", "#dc2626"),
     Look.FREE: ("#ffffff", "#f0883e", "#b03a06", "#e8590c"),
     Look.USED: ("#e8590c", "#e8590c", "#ffffff", "#e8590c"),
+    Look.SPENT: ("#dfe5ec", "#94a3b8", "#526077", "#94a3b8"),
     Look.INK: ("#0f172a", "none", "#0f172a", "#0f172a"),
     Look.MUTED: ("#526077", "none", "#526077", "#526077"),
 }
@@ -55,8 +56,19 @@ _DARK = {
     Look.BAD: ("#391519", "#f25555", "#ff9a9a", "#f25555"),
     Look.FREE: ("#1b130b", "#c76a26", "#ffb27a", "#f08a45"),
     Look.USED: ("#f08a45", "#f08a45", "#1b130b", "#f08a45"),
+    Look.SPENT: ("#303b4b", "#5b6b80", "#9fb0c5", "#5b6b80"),
     Look.INK: ("#e8edf4", "none", "#e8edf4", "#e8edf4"),
     Look.MUTED: ("#9fb0c5", "none", "#9fb0c5", "#9fb0c5"),
+}
+_LIGHT_CALM = {
+    Look.PUBLIC: ("#f7f4e8", "#b8a96b", "#5f5422", "#8f8042"),
+    Look.FREE: ("#ffffff", "#b8a96b", "#5f5422", "#8f8042"),
+    Look.USED: ("#8f8042", "#8f8042", "#ffffff", "#8f8042"),
+}
+_DARK_CALM = {
+    Look.PUBLIC: ("#26241a", "#857a4c", "#d6cb9a", "#a89a5c"),
+    Look.FREE: ("#16150f", "#857a4c", "#d6cb9a", "#a89a5c"),
+    Look.USED: ("#a89a5c", "#a89a5c", "#16150f", "#a89a5c"),
 }
 # What XML 1.0 section 2.2 does not allow, not even escaped.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -71,7 +83,7 @@ def render_svg(picture: Picture) -> str:
         f'<title id="title">{_escape(picture.title)}</title>',
         f'<desc id="desc">{_escape(picture.description)}</desc>',
         "<style>",
-        *_style(),
+        *_style(calm=picture.calm),
         "</style>",
         f'<rect class="b-page" width="{width}" height="{height}"/>',
         *(_shape(shape) for shape in picture.shapes),
@@ -95,7 +107,7 @@ def render_html(picture: Picture) -> str:
     )
 
 
-def _style() -> Iterator[str]:
+def _style(*, calm: bool) -> Iterator[str]:
     yield f"text {{ font-family: {SANS}; white-space: pre; }}"
     yield f".mono {{ font-family: {MONO}; }}"
     yield ".bold { font-weight: 650; }"
@@ -105,9 +117,9 @@ def _style() -> Iterator[str]:
     yield ".dash { stroke-dasharray: 5 4; }"
     yield ".b-ghost { stroke-dasharray: 3 3; }"
     yield ".b-bad { stroke-dasharray: 6 4; stroke-width: 2; }"
-    yield from _colours(_LIGHT)
+    yield from _colours(_LIGHT | _LIGHT_CALM if calm else _LIGHT)
     yield "@media (prefers-color-scheme: dark) {"
-    yield from _colours(_DARK)
+    yield from _colours(_DARK | _DARK_CALM if calm else _DARK)
     yield "}"
 
 

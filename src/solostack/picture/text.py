@@ -51,6 +51,20 @@ def fit_text(
     return kept.rstrip() + ELLIPSIS, smaller
 
 
+def wrap_text(
+    text: str, width: float, size: float, *, bold: bool = False, mono: bool = False
+) -> tuple[str, ...]:
+    """Return text in lines that are no wider than width; a word that is wider has its own."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if line and text_width(longer, size, bold=bold, mono=mono) > width:
+            lines.append(line)
+            longer = word
+        line = longer
+    return (*lines, line)
+
+
 def _letter_em(letter: str, *, mono: bool) -> float:
     if unicodedata.combining(letter):
         return 0.0
