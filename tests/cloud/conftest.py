@@ -16,6 +16,7 @@ import pytest
 from solostack.doors.progress import Progress
 from solostack.flows.bake import bake_trees, cache_home, lab_host_recipe, node_recipes
 from solostack.lab.lab import Lab, Wanted
+from solostack.lab.spec import Provider
 
 UP_TIMEOUT_S = 1500
 RUNTIMES = """nodes:
@@ -58,10 +59,12 @@ class Operator:
         return json.loads(done.stdout)
 
 
-def make_operator(lab: Lab, folder: Path, runtimes: str) -> Operator:
+def make_operator(
+    lab: Lab, folder: Path, runtimes: str, *, provider: Provider | None = None
+) -> Operator:
     """Bring a lab up and write its site with these runtimes."""
     trees = bake_trees((*node_recipes(), lab_host_recipe()), Progress())
-    lab.up(Wanted(host_tree=Path(trees["host"]), cache=cache_home()))
+    lab.up(Wanted(host_tree=Path(trees["host"]), cache=cache_home(), provider=provider))
     site = folder / "site.yaml"
     site.write_text(lab.state.site_file.read_text() + runtimes)
     return Operator(lab=lab, site=site, state_home=folder / "state")

@@ -69,6 +69,28 @@ def test_the_ends_of_the_block_are_floating_ips_that_answer(
     assert "solostack" in page.stdout
 
 
+def test_all_addresses_of_the_block_are_proven_from_inside_and_outside(operator: Operator) -> None:
+    """Those of the two instances as they are, the other fourteen lent to a test instance."""
+    value = operator.solostack("addresses", "--prove")
+    assert (value["usable"], value["proven"]) == (16, 16)
+    block = [row for row in value["addresses"] if row["usable"]]
+    for row in block:
+        outcomes = {row["proof"][side]["outcome"] for side in ("inside", "outside")}
+        assert outcomes == {"proven"}, row
+    held = {row["address"]: row["proof"]["by"] for row in block}
+    assert held[FIRST].startswith("instance at-198-51-100-0 ")
+    assert held[LAST].startswith("instance at-198-51-100-15 ")
+    assert list(held.values()).count("test instance") == 14
+    later = operator.solostack("addresses", "--live")
+    assert later["proven"] == 16
+    by_address = {row["address"]: row["held_by"] for row in later["addresses"]}
+    assert by_address[FIRST].startswith("instance at-198-51-100-0 ")
+    assert by_address["198.51.100.7"] == "nobody", "the test instance is gone"
+    assert by_address["172.16.0.11"] == "controller (eth0)"
+    assert by_address["10.99.0.1"] == "phys1 (br-external)"
+    assert any(str(text).startswith("router demo ") for text in by_address.values())
+
+
 def test_nova_sees_instances_only(operator: Operator) -> None:
     command = "virsh -c qemu:///system list --all --name"
     seen = host_text(operator, "su", "-s", "/bin/sh", "nova", "-c", command).split()
@@ -181,6 +203,42 @@ def test_the_inventory_tells_control_nodes_from_instances(operator: Operator) ->
     assert disk["format"] == "qcow2"
 
 
+def running_nodes(operator: Operator) -> list[str]:
+    """The processes that the nodes are: other ones after any restart."""
+    container = ("systemctl", "show", "-P", "MainPID", "solostack-node@controller.service")
+    vm = ("cat", "/run/libvirt/qemu/network.pid")
+    return [host_text(operator, *command).strip() for command in (container, vm)]
+
+
+def test_the_data_bridge_is_renamed_and_back_under_running_nodes(operator: Operator) -> None:
+    site = operator.site.read_text()
+    assert "\ndata:" not in site
+    before = running_nodes(operator)
+    assert all(pid.isdigit() and pid != "0" for pid in before), before
+    ports = host_text(operator, "ls", "/sys/class/net/br-data/brif").split()
+    assert len(ports) >= 3, "the host's own, the container's, the VM's"
+    ping = "exec ping -O -n -i 0.2 172.16.0.11 >/run/rename-ping"
+    host_text(operator, "systemd-run", "-q", "--unit=rename-ping", "sh", "-c", ping)
+    for text, old, new in (
+        (site + "data: {bridge: eth1}\n", "br-data", "eth1"),
+        (site, "eth1", "br-data"),
+    ):
+        operator.site.write_text(text)
+        value = operator.solostack("up", "--yes")
+        assert value["verify"]["ok"], value["verify"]
+        assert f" {new}: " in host_text(operator, "ip", "-o", "link", "show", new)
+        assert host_text(operator, "ip", "-o", "link", "show", old) == ""
+        assert running_nodes(operator) == before
+        # libvirt puts VMs' taps where it thinks they belong when it starts.
+        host_text(operator, "systemctl", "restart", "libvirtd.service")
+        host_text(operator, "virsh", "-c", "qemu:///system", "list")
+        assert host_text(operator, "ls", f"/sys/class/net/{new}/brif").split() == ports
+        assert operator.solostack("up", "--yes") == {"pending": []}
+    host_text(operator, "systemctl", "stop", "rename-ping.service")
+    lost = host_text(operator, "grep", "-c", "no answer yet", "/run/rename-ping")
+    assert int(lost) <= 50, "two renames, below 5 s each even when everything is emulated"
+
+
 def test_after_a_reboot_of_the_host_everything_is_back_by_itself(operator: Operator) -> None:
     operator.lab.reboot("phys1")
     deadline = time.monotonic() + 600
@@ -206,7 +264,11 @@ def test_after_a_power_cut_everything_is_back_by_itself(operator: Operator) -> N
 
 
 def test_down_takes_everything_away(operator: Operator) -> None:
-    operator.solostack("down", "--yes")
+    value = operator.solostack("down", "--yes")
+    (host,) = value["hosts"]
+    assert host["differences"] == []
+    assert not host["not_compared"]
+    assert sum(host["compared"].values()) > 1000
     domains = host_text(operator, "virsh", "-c", "qemu:///system", "list", "--all", "--name")
     networks = host_text(operator, "virsh", "-c", "qemu:///system", "net-list", "--all", "--name")
     assert domains.split() == []
@@ -218,10 +280,48 @@ def test_down_takes_everything_away(operator: Operator) -> None:
     assert again.returncode == 0, again.stderr
 
 
-def test_up_on_the_host_itself_makes_a_whole_cloud(operator: Operator) -> None:
+# What else may live on somebody's only server: a machine, a container engine's network, rules.
+OF_OTHERS = """set -e
+cat >/root/theirs.xml <<'END'
+<domain type='qemu'><name>theirs</name><memory unit='MiB'>64</memory>
+<os><type arch='x86_64'>hvm</type></os></domain>
+END
+virsh -q -c qemu:///system define /root/theirs.xml
+virsh -q -c qemu:///system start theirs
+ip link add docker0 type bridge
+ip address add 172.17.0.1/16 dev docker0
+ip link set docker0 up
+ip route add 192.168.77.0/24 dev docker0
+ip rule add from 192.168.77.0/24 lookup 77 priority 7700
+ip neighbour add 172.17.0.9 lladdr 02:42:ac:11:00:09 dev docker0 nud permanent
+nft -f - <<'END'
+table ip filter {
+    chain DOCKER-USER { return
+    }
+    chain FORWARD { type filter hook forward priority filter; policy accept; jump DOCKER-USER
+    }
+}
+table ip nat {
+    chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept;
+        oifname != "docker0" ip saddr 172.17.0.0/16 masquerade
+    }
+}
+table inet theirs {
+    set banned { type ipv4_addr; elements = { 192.0.2.66 }
+    }
+    chain input { type filter hook input priority filter; policy accept; ip saddr @banned drop
+    }
+}
+END
+sysctl -q -w net.ipv4.tcp_keepalive_time=600 net.ipv4.conf.peth0.arp_announce=1
+"""
+
+
+def test_up_and_down_on_the_host_itself_beside_what_others_have_there(operator: Operator) -> None:
     """As root on the physical host, with the host's own Python and no state from elsewhere."""
     console = operator.lab.host_executor("phys1")
     console.run(("rm", "-rf", "/root/.local/state/solostack"))
+    console.run(("sh",), stdin=OF_OTHERS.encode())
     values = {}
     for verb in ("up --yes", "status", "down --yes"):
         command = f"cd /root && HOME=/root /opt/solostack/bin/solostack {verb} --json"
@@ -230,3 +330,9 @@ def test_up_on_the_host_itself_makes_a_whole_cloud(operator: Operator) -> None:
         values[verb] = json.loads(done.text)
     assert values["up --yes"]["verify"]["ok"], values["up --yes"]["verify"]
     assert {node["system"] for node in values["status"]["nodes"]} == {"running"}
+    assert values["down --yes"]["hosts"][0]["differences"] == []
+    assert host_text(operator, "virsh", "-c", "qemu:///system", "domstate", "theirs").split() == [
+        "running"
+    ]
+    assert "192.0.2.66" in host_text(operator, "nft", "list", "table", "inet", "theirs")
+    assert "192.168.77.0/24" in host_text(operator, "ip", "route")

@@ -7,9 +7,10 @@ import pytest
 
 from solostack.lab import bootscript, hostfiles, upstream
 from solostack.lab.hostfiles import HostFile, Identity
-from solostack.lab.spec import LabSpec, Provider
+from solostack.lab.spec import SCATTERED, LabSpec, Provider
 from solostack.lab.state import HostState
 from solostack.site.loader import parse_site
+from solostack.site.model import External, ExternalMethod
 
 IDENTITY = Identity(
     machine_id="0" * 32,
@@ -65,11 +66,50 @@ def test_the_site_file_of_a_routed_lab_is_a_site() -> None:
     assert str(site.external.block) == "198.51.100.0/28"
 
 
-@pytest.mark.parametrize("provider", Provider)
-def test_every_kind_of_provider_says_what_it_gives(provider: Provider) -> None:
+def external(provider: Provider) -> External:
+    """What the site of such a lab says of its addresses; the text passed all of a site's rules."""
     text = hostfiles.render_site(make(provider), Path("/k"), Path("/h"))
     assert text.startswith(f"# Lab demo, provider kind {provider}.\n")
-    assert ("external:" in text) == (provider is Provider.ROUTED)
+    return parse_site(text, Path("site.yaml")).site.external
+
+
+def test_the_site_of_a_routed_lab_says_no_more_than_its_block() -> None:
+    text = hostfiles.render_site(make(), Path("/k"), Path("/h"))
+    assert text.endswith("\nexternal:\n  block: 198.51.100.0/28\n")
+
+
+@pytest.mark.parametrize("provider", [Provider.ON_LINK, Provider.MAC_FILTER])
+def test_the_site_of_an_on_link_lab_leaves_the_provider_its_router(provider: Provider) -> None:
+    found = external(provider)
+    assert found.method is ExternalMethod.PROXY
+    assert str(found.block) == "198.51.100.0/29"
+    assert [str(address) for address in found.not_ours] == ["198.51.100.1"]
+
+
+def test_the_site_of_a_scattering_lab_lists_single_addresses() -> None:
+    found = external(Provider.SCATTERED)
+    assert found.method is ExternalMethod.PROXY
+    assert found.block is None
+    assert found.addresses == SCATTERED
+
+
+def test_the_site_of_a_lab_without_addresses_publishes_a_port() -> None:
+    found = external(Provider.SINGLE)
+    assert found.method is ExternalMethod.PRIVATE
+    assert found.block is not None
+    assert found.block.is_private
+    (published,) = found.published
+    assert (published.port, published.to, published.to_port) == (8080, found.block[0], 80)
+
+
+@pytest.mark.parametrize("provider", Provider)
+def test_only_a_subnet_of_the_wire_gives_the_providers_router_an_address(
+    provider: Provider,
+) -> None:
+    addresses = upstream.render_addresses(make(provider))
+    assert ("203.0.113.1/24", "dev", "lan") in addresses
+    on_link = provider in {Provider.ON_LINK, Provider.MAC_FILTER}
+    assert (("198.51.100.1/29", "dev", "lan") in addresses) == on_link
 
 
 def test_laying_out_keeps_the_modes_of_the_tree(tmp_path: Path) -> None:
@@ -114,8 +154,8 @@ def test_paths_reach_the_boot_script_quoted() -> None:
     ("provider", "routes"),
     [
         (Provider.ROUTED, (("198.51.100.0/28", "via", "203.0.113.2", "dev", "lan"),)),
-        (Provider.ON_LINK, (("198.51.100.0/28", "dev", "lan"),)),
-        (Provider.MAC_FILTER, (("198.51.100.0/28", "dev", "lan"),)),
+        (Provider.ON_LINK, ()),
+        (Provider.MAC_FILTER, ()),
         (Provider.SINGLE, ()),
     ],
 )
@@ -139,3 +179,11 @@ def test_only_a_mac_filter_filters(provider: Provider) -> None:
         assert f'iifname "{host.name}" ether saddr != {host.mac} counter name {host.name} drop' in (
             rules
         )
+
+
+def test_the_counters_of_a_filter_are_read_by_host() -> None:
+    text = (
+        '{"nftables": [{"metainfo": {"json_schema_version": 1}}, {"counter": {"family": "bridge", '
+        '"name": "phys1", "table": "provider", "handle": 1, "packets": 3, "bytes": 150}}]}'
+    )
+    assert upstream.parse_violations(text) == {"phys1": 3}

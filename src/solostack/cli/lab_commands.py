@@ -53,11 +53,21 @@ Cache = Annotated[
 ]
 Hosts = Annotated[int | None, typer.Option(min=1, help="How many hosts; 1 when left out.")]
 Kind = Annotated[
-    Provider | None, typer.Option(help="How the provider hands out addresses; routed by default.")
+    Provider | None,
+    typer.Option(
+        help="How the provider hands out addresses: routed (a /28 is routed to phys1; default), "
+        "on-link (it looks for each address of a /29 on the wire), scattered (single addresses on "
+        "the wire, hosts have a /32), mac-filter (on-link, and frames with a foreign MAC are "
+        "dropped and counted), single (a host's own address is all there is)."
+    ),
 ]
 # Everything after the first word belongs to the command that is run.
 _PASS_ON = {"allow_interspersed_args": False, "ignore_unknown_options": True}
-_UP = examples("solostack lab up", "solostack lab up --name wide --hosts 2 --provider on-link")
+_UP = examples(
+    "solostack lab up",
+    "solostack lab up --name wide --hosts 2 --provider on-link",
+    "solostack lab up --name strict --provider mac-filter",
+)
 _EXEC = examples("solostack lab exec phys1 -- systemctl --failed", "solostack lab exec phys1")
 _UPSTREAM = examples(
     "solostack lab upstream -- ping -c3 198.51.100.0",
@@ -183,8 +193,14 @@ def _show(status: LabStatus, *, json: bool) -> None:
     render.show(f"lab {status.name}, provider {status.provider}, in {status.directory}")
     if not status.upstream:
         render.show(f"its provider is gone; mend it: solostack lab up --name {status.name}")
+    filtered = any(host.violations is not None for host in status.hosts)
+    titles = ["host", "address", "power", "systemd", "cable"]
     rows = [
-        (host.name, host.address, host.condition, host.system, "in" if host.plugged else "pulled")
+        [host.name, host.address, host.condition, host.system, "in" if host.plugged else "pulled"]
         for host in status.hosts
     ]
-    render.print_table(("host", "address", "power", "systemd", "cable"), rows)
+    if filtered:
+        titles.append("foreign frames")
+        for row, host in zip(rows, status.hosts, strict=True):
+            row.append(str(host.violations))
+    render.print_table(titles, rows)

@@ -9,7 +9,20 @@ import dataclasses
 import uuid
 from pathlib import Path
 
-from solostack.lab.spec import BLOCK, GATEWAY, NIC, SCATTERED, WIRE, LabHost, LabSpec, Provider
+from solostack.lab.spec import (
+    BLOCK,
+    GATEWAY,
+    NIC,
+    PRIVATE_BLOCK,
+    PUBLISHED_PORT,
+    SCATTERED,
+    WIRE,
+    WIRE_BLOCK,
+    WIRE_ROUTER,
+    LabHost,
+    LabSpec,
+    Provider,
+)
 
 _UNITS = "/usr/lib/systemd/system"
 # What `systemctl enable systemd-networkd` links, from the [Install] sections of systemd 257.
@@ -82,7 +95,7 @@ def render_known_hosts(keys: dict[str, str]) -> str:
 
 
 def render_site(spec: LabSpec, key: Path, known_hosts: Path) -> str:
-    """Build a site file for the lab: its hosts, how to enter them, its public block."""
+    """Build a site file for the lab: its hosts, how to enter them, its addresses."""
     lines = [f"# Lab {spec.name}, provider kind {spec.provider}.", f"name: {spec.name}", "hosts:"]
     for host in spec.hosts:
         lines += [
@@ -124,13 +137,25 @@ def _render_hosts(host: LabHost) -> str:
 
 
 def _render_external(provider: Provider) -> tuple[str, ...]:
-    single = ", ".join(str(address) for address in SCATTERED)
     match provider:
         case Provider.ROUTED:
             return ("external:", f"  block: {BLOCK}")
         case Provider.ON_LINK | Provider.MAC_FILTER:
-            return (f"# The provider looks for {BLOCK} on the wire with ARP.",)
+            return (
+                "external:",
+                "  method: proxy",
+                f"  block: {WIRE_BLOCK}",
+                f"  not_ours: [{WIRE_ROUTER}]",
+            )
         case Provider.SCATTERED:
-            return (f"# The provider looks for these on the wire: {single}",)
+            single = ", ".join(str(address) for address in SCATTERED)
+            return ("external:", "  method: proxy", f"  addresses: [{single}]")
         case Provider.SINGLE:
-            return ("# The provider gives no address besides the host's own.",)
+            leads = f"port: {PUBLISHED_PORT}, to: {PRIVATE_BLOCK[0]}, to_port: 80"
+            return (
+                "external:",
+                "  method: private",
+                f"  block: {PRIVATE_BLOCK}",
+                "  published:",
+                f"    - {{{leads}}}",
+            )

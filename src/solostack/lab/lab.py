@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from solostack.doors.clock import Clock, Deadline, SystemClock
@@ -27,7 +27,7 @@ from solostack.lab.spec import (
     upstream_namespace,
 )
 from solostack.lab.state import lab_state, locked
-from solostack.lab.upstream import ensure_upstream, enter_upstream
+from solostack.lab.upstream import ensure_upstream, enter_upstream, read_violations
 
 DEFAULT_NAME = "demo"
 # Measured: 3 s until sshd answers; the rest is for a machine that builds something meanwhile.
@@ -59,7 +59,11 @@ class HostCondition(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
-    """One host at a glance. system is what ``systemctl is-system-running`` says in it."""
+    """One host at a glance. system is what ``systemctl is-system-running`` says in it.
+
+    violations counts the frames with a foreign source that the provider's switch took from it;
+    None where the provider does not filter.
+    """
 
     name: str
     address: str
@@ -67,6 +71,7 @@ class HostStatus:
     system: str
     plugged: bool
     pid: int | None
+    violations: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +151,21 @@ class Lab:
         """Look at the lab; raises LabError when there is none."""
         spec = self.spec()
         inside = self.upstream_executor().run(("true",), check=False)
+        violations = self.violations()
         return LabStatus(
             name=self.name,
             provider=spec.provider,
             directory=self.state.directory,
             upstream=inside.status == 0,
-            hosts=tuple(self._host_status(host) for host in spec.hosts),
+            hosts=tuple(
+                dataclasses.replace(self._host_status(host), violations=violations.get(host.name))
+                for host in spec.hosts
+            ),
         )
+
+    def violations(self) -> Mapping[str, int]:
+        """Return how many frames with a foreign source each host has sent; see read_violations."""
+        return read_violations(self.upstream_executor())
 
     def spec(self) -> LabSpec:
         """Return what the lab consists of; raises LabError when there is none."""

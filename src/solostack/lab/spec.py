@@ -23,6 +23,13 @@ MOST_HOSTS = 20
 WIRE = ipaddress.IPv4Network("203.0.113.0/24")
 GATEWAY = ipaddress.IPv4Address("203.0.113.1")
 BLOCK = ipaddress.IPv4Network("198.51.100.0/28")
+# A subnet on the wire costs its provider an address of it: the router's own.
+WIRE_BLOCK = ipaddress.IPv4Network("198.51.100.0/29")
+WIRE_ROUTER = ipaddress.IPv4Address("198.51.100.1")
+# What the site of a lab without public addresses uses. Not 10.98.0.0/24: Neutron's wider subnet
+# around that one would hold the transit network 10.99.0.0/24.
+PRIVATE_BLOCK = ipaddress.IPv4Network("10.98.1.0/24")
+PUBLISHED_PORT = 8080
 # An address beyond the provider's router, so that "reaches the outside" can be tried.
 BEYOND = ipaddress.IPv4Address("192.0.2.1")
 SCATTERED = tuple(
@@ -36,10 +43,11 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
 class Provider(enum.StrEnum):
     """How the simulated provider hands out public addresses.
 
-    routed: the block is routed to the first host. on-link: the router looks for each address of the
-    block on the wire with ARP. scattered: single addresses on the wire, and hosts have a /32 with
-    a gateway outside of it. mac-filter: on-link, and the switch drops and counts frames whose
-    source is not the host's own MAC. single: the host's own address and nothing else.
+    routed: BLOCK is routed to the first host. on-link: WIRE_BLOCK is a subnet of the wire, the
+    router has WIRE_ROUTER of it and looks for every other address with ARP. scattered: each of
+    SCATTERED is looked for on the wire, and hosts have a /32 with a gateway outside of it.
+    mac-filter: on-link, and the switch drops and counts frames whose source is not the host's own
+    MAC. single: the host's own address and nothing else.
     """
 
     ROUTED = "routed"

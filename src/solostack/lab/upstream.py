@@ -1,9 +1,13 @@
 """The simulated provider: one namespace with a wire, a router and, for some, a filter.
 
-What each kind of provider does is data (routes and a filter); ensure_upstream makes it so.
+What each kind of provider does is data (addresses, routes and a filter); ensure_upstream makes it
+so.
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
 
 from solostack.doors.process import Executor, PrefixExecutor
 from solostack.errors import CommandError, LabError
@@ -14,12 +18,16 @@ from solostack.lab.spec import (
     GATEWAY,
     SCATTERED,
     WIRE,
+    WIRE_BLOCK,
+    WIRE_ROUTER,
     LabSpec,
     Provider,
     upstream_namespace,
 )
 
 BRIDGE = "lan"
+FILTER = ("bridge", "provider")
+"""Family and name of the table that is the filtering switch."""
 
 
 def enter_upstream(lab: str) -> tuple[str, ...]:
@@ -30,24 +38,34 @@ def enter_upstream(lab: str) -> tuple[str, ...]:
     return ("nsenter", f"--net={NAMESPACES / upstream_namespace(lab)}", "--")
 
 
+def render_addresses(spec: LabSpec) -> tuple[tuple[str, ...], ...]:
+    """Build the arguments of ``ip address replace``: what the provider's router has itself.
+
+    An address with a prefix is a subnet of the wire: the kernel then looks for the rest with ARP.
+    """
+    addresses = [(f"{BEYOND}/32", "dev", "lo"), (f"{GATEWAY}/{WIRE.prefixlen}", "dev", BRIDGE)]
+    if spec.provider in {Provider.ON_LINK, Provider.MAC_FILTER}:
+        addresses.append((f"{WIRE_ROUTER}/{WIRE_BLOCK.prefixlen}", "dev", BRIDGE))
+    return tuple(addresses)
+
+
 def render_routes(spec: LabSpec) -> tuple[tuple[str, ...], ...]:
     """Build the arguments of ``ip route replace`` by which the provider finds public addresses."""
     wire = ("dev", BRIDGE)
     match spec.provider:
         case Provider.ROUTED:
             return ((str(BLOCK), "via", str(spec.hosts[0].address), *wire),)
-        case Provider.ON_LINK | Provider.MAC_FILTER:
-            return ((str(BLOCK), *wire),)
         case Provider.SCATTERED:
             return tuple((f"{address}/32", *wire) for address in SCATTERED)
-        case Provider.SINGLE:
+        case Provider.ON_LINK | Provider.MAC_FILTER | Provider.SINGLE:
             return ()
 
 
 def render_filter(spec: LabSpec) -> str:
-    """Build the nftables rules of the provider's switch; equal rules may be loaded again.
+    """Build the nftables rules of the provider's switch.
 
-    ``nft list counters`` in the upstream namespace tells how many foreign frames were dropped.
+    They may be loaded again, and the counters then go on counting: an existing counter is left as
+    it is, and only the chain is emptied first.
     """
     if spec.provider is not Provider.MAC_FILTER:
         return ""
@@ -56,12 +74,27 @@ def render_filter(spec: LabSpec) -> str:
         for host in spec.hosts
     )
     counters = "".join(f"    counter {host.name} {{ }}\n" for host in spec.hosts)
+    table = f"table {' '.join(FILTER)}"
     return (
-        "table bridge provider\ndelete table bridge provider\ntable bridge provider {\n"
-        f"{counters}    chain switch {{\n"
-        "        type filter hook prerouting priority -300; policy accept;\n"
-        f"{rules}    }}\n}}\n"
+        f"{table} {{\n{counters}    chain switch {{\n"
+        "        type filter hook prerouting priority -300; policy accept;\n    }\n}\n"
+        f"flush chain {' '.join(FILTER)} switch\n"
+        f"{table} {{\n    chain switch {{\n{rules}    }}\n}}\n"
     )
+
+
+def read_violations(upstream: Executor) -> Mapping[str, int]:
+    """Return how many foreign frames the switch has dropped, by host; empty without a filter."""
+    argv = ("nft", "--json", "list", "counters", "table", *FILTER)
+    done = upstream.run(argv, check=False)
+    return parse_violations(done.text) if done.status == 0 else {}
+
+
+def parse_violations(text: str) -> Mapping[str, int]:
+    """Read what ``nft --json list counters`` prints (libnftables-json(5)) as packets by name."""
+    items = json.loads(text)["nftables"]
+    counters = (item["counter"] for item in items if "counter" in item)
+    return {str(counter["name"]): int(counter["packets"]) for counter in counters}
 
 
 def ensure_upstream(spec: LabSpec, local: Executor) -> None:
@@ -97,8 +130,7 @@ def _render_commands(spec: LabSpec) -> tuple[tuple[str, ...], ...]:
     return (
         ("sysctl", "--quiet", "-w", "net.ipv4.ip_forward=1"),
         ("ip", "link", "set", "lo", "up"),
-        ("ip", "address", "replace", f"{BEYOND}/32", "dev", "lo"),
-        ("ip", "address", "replace", f"{GATEWAY}/{WIRE.prefixlen}", "dev", BRIDGE),
+        *(("ip", "address", "replace", *address) for address in render_addresses(spec)),
         ("ip", "link", "set", BRIDGE, "up"),
         *(("ip", "route", "replace", *route) for route in render_routes(spec)),
     )
