@@ -88,8 +88,9 @@ def test_a_reader_that_leaves_early_sees_no_complaint(
 def test_a_signal_ends_the_running_command_and_says_how_to_go_on(
     tmp_path: Path, environment: Mapping[str, str], number: signal.Signals
 ) -> None:
+    # A shell's background job has SIGINT ignored, and this test run may be one.
     with subprocess.Popen(
-        (sys.executable, "-c", BUSY),
+        ("env", "--default-signal", sys.executable, "-c", BUSY),
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,

@@ -44,8 +44,12 @@ TARGET_SCRIPTS = (
     "cloud/agent.py",
     "cloud/agent/",
     "openstack/scripts/",
+    "host/guard_agent/",
+    "host/method_probe_script.py",
     "host/probe_boot.py",
     "host/probe_script.py",
+    "host/snapshot_owners_script.py",
+    "host/snapshot_script.py",
     "lab/target/",
 )
 # Where a shipped script runs inside OpenStack's own Python, it may use what is there.

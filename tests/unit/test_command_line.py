@@ -140,7 +140,7 @@ def test_addresses_lists_the_whole_block(capsys: pytest.CaptureFixture[str]) -> 
     assert usable == [f"198.51.100.{number}" for number in range(16)]
 
     assert main.main_inner(["addresses"]) == 0
-    assert "16 addresses can be floating IPs" in capsys.readouterr().out
+    assert "16 of 16 usable (routed)" in capsys.readouterr().out
 
 
 def test_plan_from_given_facts_is_the_same_bytes_each_time(

@@ -65,11 +65,29 @@ def impossible(old: str, new: str) -> list[str]:
         "nodes: {controller: {memory_mib: 6000, vcpus: 3}}\n",
         "flavors: [{name: m9.huge, vcpus: 4, memory_mib: 512, disk_gib: 3}]\n",
         "demo: {project: other, network: 10.77.0.0/24}\n",
+        "data: {bridge: eth1}\n",
     ],
 )
 def test_what_may_change(more: str) -> None:
     assert plan(ONE) != plan(ONE + more)
     assert impossible(ONE, ONE + more) == []
+
+
+PROXY = ONE.replace("{block: 198.51.100.0/28}", "{method: proxy, addresses: [198.51.100.7]}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (ONE, ONE + "firewall: {ssh_from: [192.0.2.0/24], open: [{port: 80}]}\n"),
+        (ONE, ONE.replace("/28}", "/28, published: [{port: 80, to: 198.51.100.1}]}")),
+        (PROXY, PROXY.replace("100.7]", "100.7, 198.51.100.9]")),
+        (PROXY, PROXY.replace("addresses: [198.51.100.7]", "block: 198.51.100.0/29")),
+    ],
+)
+def test_addresses_published_ports_and_the_firewall_may_change(old: str, new: str) -> None:
+    assert plan(old) != plan(new)
+    assert impossible(old, new) == []
 
 
 def test_the_block_may_change_and_a_host_may_come() -> None:
@@ -86,8 +104,8 @@ def test_the_block_may_change_and_a_host_may_come() -> None:
         (TWO, ONE, ["hosts[phys2]"]),
         (ONE, ONE.replace("phys1", "phys2"), ["hosts[phys1]"]),
         (ONE, ONE + "data: {cidr: 172.17.0.0/24}\n", ["data.network"]),
-        (ONE, ONE + "data: {bridge: br-other}\n", ["data.bridge"]),
         (ONE, ONE.replace("/28}", "/28, bridge: br-other}"), ["external.bridge"]),
+        (ONE, ONE.replace("/28}", "/28, method: proxy}"), ["external.method"]),
         (ONE, ONE.replace("/28}", "/28, transit: 10.98.0.0/24}"), ["external.transit"]),
     ],
 )

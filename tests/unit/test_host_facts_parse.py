@@ -1,10 +1,13 @@
 """Recorded outputs of Debian's tools, and what is read out of them."""
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from solostack.doors.process import Completed
@@ -397,3 +400,51 @@ def test_answer_without_a_part_is_a_host_error() -> None:
     lame["files"]["/proc/meminfo"] = None
     with pytest.raises(HostError, match="phys1: what the host probe saw cannot be read"):
         facts.read_observation(Saying(json.dumps(lame)), name="phys1", boot_guest=False)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@hypothesis.given(st.data())
+def test_any_answer_is_read_or_refused(data: st.DataObject) -> None:
+    """One part of a good answer is replaced, at whatever depth."""
+    lame = answer()
+    part = lame
+    while True:
+        key = data.draw(st.sampled_from(sorted(part)))
+        if not (isinstance(part[key], dict) and part[key] and data.draw(st.booleans())):
+            break
+        part = part[key]
+    part[key] = data.draw(JSON)
+    with contextlib.suppress(HostError):
+        facts.read_observation(Saying(json.dumps(lame)), name="phys1", boot_guest=False)
+
+
+@hypothesis.given(st.sampled_from(["links", "routes", "tcp", "udp"]), JSON | st.text())
+def test_any_output_of_a_tool_is_read_or_refused(command: str, value: Any) -> None:
+    lame = answer()
+    text = value if isinstance(value, str) else json.dumps(value)
+    lame["commands"][command] = {"status": 0, "out": text, "err": ""}
+    with contextlib.suppress(HostError):
+        facts.read_observation(Saying(json.dumps(lame)), name="phys1", boot_guest=False)
+
+
+@hypothesis.given(st.sampled_from(["{}", '{"nftables": %s}', "%s"]), JSON)
+def test_any_ruleset_is_read_or_refused(form: str, value: Any) -> None:
+    lame = answer()
+    text = form.replace("%s", json.dumps(value))
+    lame["ruleset"] = {"status": 0, "out": text, "err": ""}
+    with contextlib.suppress(HostError):
+        facts.read_observation(Saying(json.dumps(lame)), name="phys1", boot_guest=False)
+
+
+@hypothesis.given(JSON)
+def test_any_json_is_read_or_refused(value: Any) -> None:
+    with pytest.raises(HostError):
+        facts.read_observation(Saying(json.dumps(value)), name="phys1", boot_guest=False)

@@ -107,7 +107,7 @@ def test_a_container_gets_a_unit_its_nics_and_its_limits():
     assert unit.name == "solostack-node@controller.service"
     nic = node.interfaces[0]
     assert files["/etc/solostack/nodes/controller.nics"].content == (
-        f"eth0 {nic.mac} br-data 1500 on\n"
+        f"eth0 {nic.mac} data 1500 on\n"
     )
     limits = files["/etc/systemd/system/solostack-node@controller.service.d/limits.conf"]
     assert f"MemoryMax={node.memory_mib}M" in limits.content

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from solostack.cli import cloud_view
+from solostack.cli import cloud_view, down_view
 from solostack.cli.examples import examples
 from solostack.cli.progress import open_progress
 from solostack.errors import UsageError
@@ -144,7 +144,8 @@ def down(
 ) -> None:
     """Remove the cloud, its nodes and every change to the hosts, from the ledger kept there.
 
-    Hosts of other sites are never touched.
+    Then compare each host with its state of before and show what differs. Hosts of other sites
+    are never touched.
     """
     from solostack.flows.down import open_down
 
@@ -154,8 +155,8 @@ def down(
             run.look(progress)
         _agree(yes=yes, question=f"remove the cloud {loaded.site.name} and all it holds?")
         with open_progress() as progress:
-            reports = run.work(progress, remove_packages=remove_packages)
-        cloud_view.show_down(reports, json=json)
+            undone = run.work(progress, remove_packages=remove_packages)
+        down_view.show_down(undone, json=json)
 
 
 def _require(report: VerifyReport) -> None:

@@ -10,7 +10,6 @@ from solostack.cli.progress import timing_report, timings_value
 from solostack.doors.progress import Timing
 
 if TYPE_CHECKING:
-    from solostack.engine.apply import Report
     from solostack.flows.status import Status
     from solostack.flows.up import Pending, Up
     from solostack.flows.verify import VerifyReport
@@ -171,16 +170,3 @@ def show_server(server: Mapping[str, Any], *, json: bool) -> None:
         return
     address = server["floating"]
     render.show(f"{server['name']} is {server['status']} at {address}: curl http://{address}/")
-
-
-def show_down(reports: Sequence[Report], *, json: bool) -> None:
-    """Show what was undone on each host."""
-    if json:
-        value = [{"host": one.machine, "undone": list(one.changed)} for one in reports]
-        render.print_json({"hosts": value})
-        return
-    if not any(one.changed for one in reports):
-        render.show("nothing to undo")
-        return
-    for one in reports:
-        render.show(f"{one.machine}: {len(one.changed)} changes undone in {one.seconds:.1f} s")

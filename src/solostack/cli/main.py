@@ -16,6 +16,8 @@ from solostack.cli import (
     cloud_commands,
     demo_command,
     diagram_command,
+    firewall_commands,
+    guard_commands,
     inventory_commands,
     lab_commands,
     render,
@@ -75,7 +77,9 @@ def build_app() -> typer.Typer:
     cloud_commands.register(app)
     inventory_commands.register(app)
     diagram_command.register(app)
+    firewall_commands.register(app)
     demo_command.register(app)
+    app.add_typer(guard_commands.guard_app)
     app.add_typer(lab_commands.lab_app)
     return app
 

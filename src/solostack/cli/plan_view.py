@@ -1,21 +1,27 @@
-"""How a plan, its changes and its addresses look to a person. Must not know how they are made."""
+"""How a plan and its changes look to a person. Must not know how they are made."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from solostack.cli import render
 from solostack.plan.diff import Change, Scope
-from solostack.plan.model import AddressRow, ExternalPlan, Plan
+from solostack.plan.model import ExternalPlan, Plan
 from solostack.plan.serial import digest
+from solostack.site.model import ExternalMethod
 
 _SCOPE_TITLES = {
     Scope.HOST: "on hosts",
     Scope.NODES: "on control nodes",
     Scope.CLOUD: "in the cloud",
+}
+_METHODS = {
+    ExternalMethod.ROUTED: "routed: the provider routes the block to the host",
+    ExternalMethod.PROXY: "proxy: the host answers ARP for each address",
+    ExternalMethod.BRIDGE: "bridge: the card joins a bridge, OVN answers ARP",
+    ExternalMethod.PRIVATE: "private: reached from the host and by a route to it",
 }
 _CHANGE_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -70,23 +76,17 @@ def show_changes(changes: Sequence[Change]) -> None:
             render.show(Text(f"  {render.printable(line)}", style=_CHANGE_STYLES[line[0]]))
 
 
-def show_addresses(rows: Iterable[AddressRow]) -> None:
-    """Print addresses by network, and how many of them a floating IP can have."""
-    rows = tuple(rows)
-    for network, group in itertools.groupby(rows, key=lambda row: row.network):
-        render.show(f"\n{network}")
-        render.print_table(
-            ("address", "use", "why"), [(row.address, row.use, row.why) for row in group]
-        )
-    usable = sum(row.usable for row in rows)
-    render.show(f"{usable} addresses can be floating IPs")
-
-
 def _show_networks(plan: Plan) -> None:
     external = plan.external
     render.show(f"data network      {plan.data.network} on bridge {plan.data.bridge}")
-    render.show(f"public block      {external.block} ({external.method}), bridge {external.bridge}")
+    render.show(f"external          {_METHODS[external.method]}, bridge {external.bridge}")
+    title = "private block" if external.method is ExternalMethod.PRIVATE else "public block"
+    if external.block is not None:
+        render.show(f"{title:<17} {external.block}")
     render.show(f"floating IPs      {_pools(external)}")
+    for each in external.published:
+        lead = f"{each.protocol} port {each.port} leads to {each.to}"
+        render.show(f"published         {lead} port {each.to_port or each.port}")
     transit = f"{external.transit_pool[0]} to {external.transit_pool[1]}"
     render.show(f"router gateways   {transit}, next hop {external.transit_gateway.ip}")
     if plan.demo is not None:
@@ -96,5 +96,7 @@ def _show_networks(plan: Plan) -> None:
 
 
 def _pools(external: ExternalPlan) -> str:
-    count = sum(int(last) - int(first) + 1 for first, last in external.pools)
-    return f"{count}: " + ", ".join(f"{first} to {last}" for first, last in external.pools)
+    ranges = (
+        f"{first}" if first == last else f"{first} to {last}" for first, last in external.pools
+    )
+    return f"{len(external.floating_addresses)}: " + ", ".join(ranges)

@@ -44,14 +44,20 @@ _INIT_EXAMPLES = (
     "solostack init",
     "solostack init --address 203.0.113.2 --nic enp1s0 --block 198.51.100.0/28",
     "solostack init lab.yaml --name lab --address 203.0.113.2 --nic peth0 --block 198.51.100.0/28",
+    "solostack init --address 192.168.1.20 --nic eno1 --method private",
 )
+_BLOCK = "the public block, as 198.51.100.0/28"
 _CHECK_EXAMPLES = ("solostack check", "solostack check -f lab.yaml --json")
 _PLAN_EXAMPLES = (
     "solostack plan",
     "solostack plan --json > plan.json",
     "solostack plan --facts facts.json",
 )
-_ADDRESSES_EXAMPLES = ("solostack addresses", "solostack addresses --json")
+_ADDRESSES_EXAMPLES = (
+    "solostack addresses",
+    "solostack addresses --live",
+    "solostack addresses --prove --json",
+)
 _SCHEMA_EXAMPLES = ("solostack schema > site.schema.json",)
 
 
@@ -60,7 +66,15 @@ def init(
     *,
     address: Annotated[str, typer.Option(help="The host's own public (or LAN) address.")] = "",
     nic: Annotated[str, typer.Option(help="Its one network card, as `ip link` names it.")] = "",
+    method: Annotated[
+        str,
+        typer.Option(help="How public addresses reach the host: routed, proxy, bridge, private."),
+    ] = "routed",
     block: Annotated[str, typer.Option(help="The public block, as 198.51.100.0/28.")] = "",
+    public_address: Annotated[
+        list[str] | None,
+        typer.Option(help="A single public address (proxy, bridge); may be given again."),
+    ] = None,
     name: Annotated[str, typer.Option(help="The deployment's name.")] = "cloud",
     host: Annotated[str, typer.Option(help="The host's name.")] = "phys1",
     local: Annotated[
@@ -85,7 +99,9 @@ def init(
     answers = Answers(
         address=_given(address, "--address", "the host's own address, as 203.0.113.2"),
         nic=_given(nic, "--nic", "its network card, as enp1s0"),
-        block=_given(block, "--block", "the public block, as 198.51.100.0/28"),
+        method=method,
+        block=block if public_address or method == "private" else _given(block, "--block", _BLOCK),
+        addresses=tuple(public_address or ()),
         name=name,
         host=host,
         local=local,
@@ -157,20 +173,47 @@ def plan(
         plan_view.show_changes(changes)
 
 
-def addresses(*, file: SiteFile = DEFAULT_SITE, json: Json = False) -> None:
-    """Show the use of every address, and why."""
-    from solostack.cli import plan_view
-    from solostack.plan.addresses import address_rows
-    from solostack.plan.build import home_of
-    from solostack.site.loader import load_site
-    from solostack.site.model import Role
+def addresses(
+    *,
+    file: SiteFile = DEFAULT_SITE,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the cloud and its machines who holds each now.")
+    ] = False,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Try each from inside and outside; what is free is lent."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the use of every address, and why; with --live who holds it now.
 
-    site = load_site(file).site
-    rows = address_rows(site, home_of(site, Role.NETWORK))
-    if json:
-        render.print_json({"addresses": rows})
-    else:
-        plan_view.show_addresses(rows)
+    With --prove every address that can be a floating IP is tried from the host and from here: what
+    an instance holds as it is, the free ones on a test instance that is removed again. The result
+    is kept and shown from then on. Ends with status 9 when an address that should work does not.
+    """
+    from solostack.cli import address_view
+    from solostack.flows.addresses import ask_live, known_addresses
+    from solostack.flows.prove_addresses import prove_site
+    from solostack.site.loader import load_site
+
+    loaded = load_site(file)
+    if prove:
+        with open_progress() as progress:
+            proven = prove_site(loaded, progress)
+        address_view.show_addresses(
+            known_addresses(loaded, proven.live), loaded.site.external.method, json=json
+        )
+        failure = proven.failure()
+        if failure is not None:
+            raise failure
+        return
+    found = None
+    if live:
+        with open_progress() as progress:
+            found = ask_live(loaded, progress)
+    address_view.show_addresses(
+        known_addresses(loaded, found), loaded.site.external.method, json=json
+    )
 
 
 def schema() -> None:

@@ -17,9 +17,10 @@ APPLIED_PLAN = "plan.json"
 # What is part of disks, of the database or of addresses that all machines were told.
 _FIXED = re.compile(
     r"site|release|region"
-    r"|nodes|nodes\[[^]]*\](\.(runtime|uuid|disk_gib|host|address|interfaces)\b.*)?"
+    r"|nodes|nodes\[[^]]*\](\.(runtime|uuid|disk_gib|host|address)\b.*)?"
+    r"|nodes\[[^]]*\]\.interfaces\b(?!\[[^]]*\]\.bridge$).*"
     r"|hosts|hosts\[[^]]*\]\.name"
-    r"|data\.(network|bridge)"
+    r"|data\.network"
     r"|external\.(method|bridge|transit)"
 )
 _HOST = re.compile(r"hosts\[[^]]*\]")

@@ -43,7 +43,12 @@ if [ ! -e "$state/owner" ]; then
 fi
 echo "owner $(cat "$state/owner")"
 """
-_RELEASE = "rm -f /var/lib/solostack/owner /var/lib/solostack/.owner.*\n"
+# The state of before is of no use to the next deployment; it is put away as the ledger is.
+_RELEASE = """set -eu
+state=/var/lib/solostack
+[ ! -e "$state/before/state.json" ] || mv -f "$state/before/state.json" "$state/before/last.json"
+rm -f "$state/owner" "$state"/.owner.*
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from solostack.engine.apply import Report, apply_bundle
 from solostack.errors import CommandError, ConfigureError
 from solostack.flows import cloud_files
 from solostack.flows.deployment import HOST_CACHE, Deployment
+from solostack.flows.guarded import apply_guarded
 from solostack.flows.parallel import run_together
 from solostack.images.disks import make_disk
 from solostack.images.trees import build_tree, missing_trees, tree_path
@@ -59,14 +60,11 @@ def bake(deployment: Deployment, step: Step) -> None:
 
 
 def apply_base(deployment: Deployment, host: HostPlan, step: Step) -> Report:
-    """Make a host ready for nodes: packages, networks, firewall, isolation."""
-    return apply_bundle(
-        deployment.host(host.name),
-        deployment.base_bundle(host),
-        deployment.secrets(),
-        step=step,
-        ledger=True,
-    )
+    """Make a host ready for nodes: packages, networks, firewall, isolation.
+
+    What touches the host's way in is made under the guard (flows.guarded).
+    """
+    return apply_guarded(deployment, host, deployment.base_bundle(host), step)
 
 
 def apply_compute(deployment: Deployment, host: HostPlan, step: Step) -> Report:

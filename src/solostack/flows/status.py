@@ -41,7 +41,9 @@ print(json.dumps({"load": os.getloadavg()[0], "memory_mib": mib["MemTotal"],
 _NODE_SCRIPT = "systemctl is-system-running; systemctl --failed --plain --no-legend"
 HOST_UNITS = (
     "solostack-network.service",
+    "solostack-uplink.service",
     "solostack-firewall.service",
+    "solostack-watch.service",
     "libvirtd.service",
     "ovs-vswitchd.service",
     "ovn-controller.service",

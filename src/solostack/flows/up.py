@@ -23,6 +23,7 @@ from solostack.flows.facts import known_facts, prove_facts
 from solostack.flows.parallel import run_together
 from solostack.flows.verify import VerifyReport, deployment_context, verify
 from solostack.host.check_model import Subject
+from solostack.host.snapshot_take import keep_before
 from solostack.images.trees import missing_trees
 from solostack.machines.operations import machine_bundle
 from solostack.plan.model import HostPlan, NodePlan
@@ -160,6 +161,7 @@ def prepare_hosts(deployment: Deployment, step: Step) -> None:
     plan = deployment.plan
     for host in plan.hosts:
         owner.claim(deployment.host(host.name), host.name, plan.site, deployment.state)
+    run_together([functools.partial(_keep_before, deployment, host, step) for host in plan.hosts])
     run_together(
         [functools.partial(stages.apply_base, deployment, host, step) for host in plan.hosts]
     )
@@ -170,6 +172,11 @@ def prepare_hosts(deployment: Deployment, step: Step) -> None:
             details=("/dev/kvm is there, but a guest booted under it does not run",),
             hint="run the same command again: nodes with runtime auto become containers",
         )
+
+
+def _keep_before(deployment: Deployment, host: HostPlan, step: Step) -> None:
+    if not keep_before(deployment.host(host.name), name=host.name):
+        step.note(f"{host.name}: changed before its state was kept; down will not compare")
 
 
 def bring_up_nodes(deployment: Deployment, step: Step) -> None:

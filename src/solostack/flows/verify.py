@@ -19,7 +19,7 @@ from solostack.doors.process import Executor, LocalExecutor
 from solostack.doors.progress import Progress, Step
 from solostack.engine.operations import Bundle, Unit
 from solostack.engine.secrets import SecretStore
-from solostack.errors import SolostackError, VerifyError
+from solostack.errors import CommandError, SolostackError, VerifyError
 from solostack.flows.deployment import (
     Deployment,
     host_executors,
@@ -30,7 +30,7 @@ from solostack.flows.facts import known_facts
 from solostack.flows.parallel import run_together
 from solostack.plan.model import Plan
 from solostack.site.loader import LoadedSite
-from solostack.site.model import Role
+from solostack.site.model import ExternalMethod, Role
 
 # Generous: an instance boots in seconds, but under emulation on a busy machine in minutes.
 INSTANCE_TIMEOUT_S = 300.0
@@ -52,8 +52,8 @@ class Machine:
 class VerifyContext:
     """All that verify works with.
 
-    vantage is a machine outside the host that can reach the public block; upstream an address
-    outside that answers pings, which instances must reach.
+    vantage is a machine that can reach the floating IPs, outside the host where there is one;
+    upstream an address outside that answers pings, which instances must reach.
     """
 
     plan: Plan
@@ -140,7 +140,7 @@ def deployment_context(deployment: Deployment) -> VerifyContext:
             access=build_access(plan, secrets),
             failure=VerifyError,
         ),
-        vantage=LocalExecutor(VANTAGE),
+        vantage=find_vantage(plan, LocalExecutor(VANTAGE), deployment.executors),
         machines=tuple(machines),
         upstream=find_upstream(deployment),
     )
@@ -155,6 +155,28 @@ def running_units(*bundles: Bundle) -> tuple[str, ...]:
         if isinstance(operation, Unit) and operation.running and not operation.masked
     ]
     return tuple(dict.fromkeys(names))
+
+
+def find_vantage(plan: Plan, here: Executor, hosts: Mapping[str, Executor]) -> Executor:
+    """Return where floating IPs are looked at from: here, or the host that carries the block.
+
+    Nobody but a neighbour with a route through that host reaches a private block.
+    """
+    gateway = next(host for host in plan.hosts if host.gateway)
+    if plan.external.method is not ExternalMethod.PRIVATE:
+        return here
+    argv = ("ip", "-4", "-json", "route", "get", str(plan.external.floating_addresses[0]))
+    try:
+        done = here.run(argv, check=False)
+    except CommandError:
+        # No `ip` here: not Linux.
+        return hosts[gateway.name]
+    routes = json.loads(done.text or "[]") if done.status == 0 else []
+    through_host = {"gateway": str(gateway.address)}
+    on_host = {"dev": plan.external.bridge}
+    if any(way.items() <= route.items() for route in routes for way in (through_host, on_host)):
+        return here
+    return hosts[gateway.name]
 
 
 def find_upstream(deployment: Deployment) -> ipaddress.IPv4Address:
@@ -248,6 +270,8 @@ class _Run:
             for one in instances.values()
             if one and one["floating"]
         ]
+        if self._context.vantage.name != VANTAGE:
+            step.note(f"private addresses, seen from {self._context.vantage.name}")
         for address in addresses:
             step.say(f"ping {address}")
             self._probe(probes.PING.name, functools.partial(probes.probe_ping, address=address))

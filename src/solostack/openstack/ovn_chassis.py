@@ -115,6 +115,22 @@ def _bridges(chassis: Chassis) -> tuple[tuple[str, str], ...]:
     return tuple((bridge, port) for bridge, port in pairs if port)
 
 
+# Debian's ovs-ctl(8) has named the machine already; only physical hosts have the folder.
+_KEEP_IDS = """\
+before=/var/lib/solostack/before/open-vswitch
+[ ! -d "${before%/*}" ] || [ -e "$before" ] || ovs-vsctl --no-wait --timeout=60 --if-exists \\
+    get open . external_ids:hostname external_ids:system-id >"$before"
+"""
+_PUT_BACK_IDS = """\
+before=/var/lib/solostack/before/open-vswitch
+[ -e "$before" ] || exit 0
+{ read -r hostname && read -r id; } <"$before" || true
+[ -z "$hostname" ] || ovs-vsctl --no-wait set open . external_ids:hostname="$hostname"
+[ -z "$id" ] || ovs-vsctl --no-wait set open . external_ids:system-id="$id"
+rm "$before"
+"""
+
+
 def render_script(plan: Plan, chassis: Chassis) -> str:
     """Render the one ovs-vsctl call, made so that it needs no running ovs-vswitchd.
 
@@ -132,7 +148,8 @@ def render_script(plan: Plan, chassis: Chassis) -> str:
         calls.append(f"--may-exist add-port {bridge} {port}")
     if chassis.manager:
         calls.append(f"set-manager {MANAGER}")
-    script = "ovs-vsctl --no-wait --timeout=60 -- \\\n  " + " \\\n  -- ".join(calls) + "\n"
+    script = _KEEP_IDS
+    script += "ovs-vsctl --no-wait --timeout=60 -- \\\n  " + " \\\n  -- ".join(calls) + "\n"
     if chassis.tunnel_port:
         script += "systemctl try-restart ovs-vswitchd.service\n"
     return script
@@ -174,5 +191,5 @@ def render_undo(plan: Plan, chassis: Chassis) -> str:
     return (
         "command -v ovs-vsctl >/dev/null || exit 0\n"
         "systemctl start ovsdb-server.service\n"
-        "ovs-vsctl --no-wait --timeout=60 -- " + " \\\n  -- ".join(calls) + "\n"
+        "ovs-vsctl --no-wait --timeout=60 -- " + " \\\n  -- ".join(calls) + "\n" + _PUT_BACK_IDS
     )
