@@ -203,6 +203,20 @@ def test_a_killed_undo_goes_on(box: Box) -> None:
         assert box.fingerprint(FOLDER) == before, round_number
 
 
+def test_an_undo_whose_connection_ends_finishes_what_it_is_at(box: Box) -> None:
+    plant(box, {})
+    before = box.fingerprint(FOLDER)
+    step = Step(name="mark", run=f"touch {FOLDER}/mark", undo=f"sleep 1; rm {FOLDER}/mark")
+    box.apply(bundle(File(path=f"{FOLDER}/a", content="a"), step), ledger=True)
+    with start_agent(box, bundle(), ledger=True, mode=("undo",)) as process:
+        assert process.stdout is not None
+        assert b"undo step mark" in process.stdout.readline()
+        process.stdout.close()
+    assert (box.path(f"{FOLDER}/mark").exists(), box.path(f"{FOLDER}/a").exists()) == (False, True)
+    assert box.undo().changed == (f"undo path {FOLDER}/a",)
+    assert box.fingerprint(FOLDER) == before
+
+
 def test_a_journal_cut_off_by_a_power_cut_is_read_and_continued(box: Box) -> None:
     plant(box, {})
     before = box.fingerprint(FOLDER)
@@ -263,6 +277,22 @@ def test_what_fails_is_said_and_stays_in_the_ledger(box: Box) -> None:
     assert not box.path(f"{FOLDER}/a").exists()
     box.shell("touch /srv/allowed")
     assert box.undo().changed == ("undo step mark",)
+    assert box.fingerprint(FOLDER) == before
+
+
+def test_what_a_failed_undo_runs_stays_until_it_has_worked(box: Box) -> None:
+    plant(box, {})
+    before = box.fingerprint(FOLDER)
+    script = File(path=f"{FOLDER}/script", content="test -e /srv/ready\n", mode=0o755)
+    step = Step(name="mark", run="true", undo=f"[ ! -x {FOLDER}/script ] || sh {FOLDER}/script")
+    other = File(path=f"{FOLDER}/other", content="a")
+    box.apply(bundle(other, script, step), ledger=True)
+    for _ in range(2):
+        with pytest.raises(ApplyError, match="undo step mark"):
+            box.undo()
+        assert (box.path(script.path).exists(), box.path(other.path).exists()) == (True, False)
+    box.shell("touch /srv/ready")
+    assert box.undo().changed == ("undo step mark", f"undo path {script.path}")
     assert box.fingerprint(FOLDER) == before
 
 

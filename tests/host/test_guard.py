@@ -222,6 +222,45 @@ def test_after_a_reboot_in_the_middle_files_come_back_at_once_and_the_way_in_too
     box.wait_reached(10)
 
 
+def test_after_a_reboot_the_way_in_is_left_as_the_boot_made_it(box: GuardBox) -> None:
+    # The NIC is a port of a bridge that comes later in the boot than the guard.
+    box.sh(
+        "ip link add br7 address 52:54:00:00:00:01 type bridge; ip link set br7 up\n"
+        f"ip link set {NIC} master br7; ip address flush dev {NIC}\n"
+        f"ip address add {HOST}/32 dev br7; ip route add default via 192.0.2.1 dev br7 onlink"
+    )
+    box.arm(300)
+    box.sh(
+        f"ip link delete br7; ip address add {HOST}/32 dev {NIC}\n"
+        f"ip route add default via 192.0.2.1 dev {NIC} onlink"
+    )
+    booted = box.state()
+    box.reboot()
+    box.kill_watcher()
+
+    last = box.wait_ended()
+
+    assert (last["result"], last["failed"], last["done"]) == ("taken back", [], [])
+    box.wait_reached(10)
+    assert box.wait_state(booted) == booted
+
+
+def test_after_a_reboot_without_the_bridge_it_is_made_again(box: GuardBox) -> None:
+    box.sh(
+        "ip link add br7 address 52:54:00:00:00:01 type bridge; ip link set br7 up\n"
+        f"ip link set {NIC} master br7; ip address flush dev {NIC}\n"
+        f"ip address add {HOST}/32 dev br7; ip route add default via 192.0.2.1 dev br7 onlink"
+    )
+    box.arm(300)
+    box.sh("ip link delete br7")
+    box.reboot()
+    box.kill_watcher()
+
+    # Coming up, the bridge gets its link-local address by itself, maybe while we look.
+    assert [line for line in box.wait_ended()["failed"] if "already assigned" not in line] == []
+    box.wait_reached(10)
+
+
 def test_files_come_back_with_content_mode_owner_and_absence(box: GuardBox) -> None:
     kept, link, gone, new = (box.files / name for name in ("kept", "link", "gone", "new"))
     kept.write_text("a\n")

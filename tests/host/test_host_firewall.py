@@ -206,6 +206,25 @@ def test_instances_and_floating_ips_work_both_ways(world: World) -> None:
         assert world.node.connect("203.0.113.1", 80) == "open 203.0.113.2"
 
 
+def errors_of_a_router(world: World) -> str:
+    """Let the instance refuse to forward for a floating IP; return who told the provider."""
+    world.instance("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0")
+    world.instance.ip("route replace unreachable 198.51.100.9")
+    mac = world.instance.mac("eth0")
+    world.host.ip(f"neigh replace 198.51.100.9 lladdr {mac} dev br-external nud permanent")
+    world.provider.ip(f"neigh replace 198.51.100.9 lladdr {mac} dev wire nud permanent")
+    told = world.provider("sh", "-c", "ping -nc2 -i0.2 -W1 198.51.100.9 || true")
+    world.instance("sysctl", "-qw", "net.ipv4.ip_forward=0")
+    return told
+
+
+def test_errors_of_routers_reach_the_outside_from_the_hosts_address(world: World) -> None:
+    told = errors_of_a_router(world)
+    assert "From 203.0.113.2" in told, told
+    assert "10.99.0" not in told
+    assert world.counted("errors from routers") >= 1
+
+
 def test_control_nodes_get_out_by_whichever_of_the_hosts_macs_they_know(world: World) -> None:
     # Both answer for the host's address: the bridge has none of its own, but arp_ignore is 0.
     with world.provider.serving(80):
@@ -398,6 +417,12 @@ def test_a_bridged_card_lets_floating_ips_and_the_host_work(bridged: World) -> N
         assert bridged.instance.connect("203.0.113.1", 80, FLOATING) == f"open {FLOATING}"
         assert bridged.instance.connect("203.0.113.1", 80, "10.99.0.130") == "open 203.0.113.2"
         assert bridged.host.connect("203.0.113.1", 80) == "open 203.0.113.2"
+
+
+def test_a_bridged_card_lets_errors_of_routers_out_as_the_host(bridged: World) -> None:
+    told = errors_of_a_router(bridged)
+    assert "From 203.0.113.2" in told, told
+    assert "10.99.0" not in told
 
 
 def test_a_bridged_card_keeps_the_same_out(bridged: World) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from solostack.host import uplink
+from solostack.host import firewall, uplink
 from tests.host.uplink_world import MAC, Method, World, make_plan, wait_for
 
 pytestmark = pytest.mark.host
@@ -36,6 +40,7 @@ METHODS = {
     "private": PRIVATE,
 }
 BRIDGED = ("bridge-subnet", "bridge-scattered")
+STATE = uplink.STATE_PATH
 HOST, HOST6 = "203.0.113.2", "2001:db8::2"
 INTERNAL = ("10.99.0.1", "10.99.0.100", "203.0.113.99")
 LIFETIME = re.compile(r'"(valid|preferred)_life_time": \d+')
@@ -251,6 +256,99 @@ def test_addresses_set_on_the_card_again_are_moved_again() -> None:
         assert_works(world)
         assert world.dump()["links"] == on["links"]
         assert " dev nic0" not in world.host.run("ip", "route")
+
+
+def test_without_the_tables_the_wire_is_apart() -> None:
+    for world in made(BRIDGE_SUBNET):
+        world.up()
+        world.host.run(firewall.SCRIPT_PATH, "remove")
+        assert not world.reaches(world.floating[0])
+        assert world.reaches(HOST)
+        world.load_firewall()
+        world.uplink("ensure")
+        assert_works(world)
+
+
+def test_a_route_set_on_the_card_again_is_moved_again() -> None:
+    for world in made(BRIDGE_SCATTERED):
+        world.up()
+        # As systemd-networkd does when it starts again: no event of an address follows.
+        world.host.shell("ip route replace default via 192.0.2.1 dev nic0 onlink")
+        assert world.uplink("ensure") != ""
+        assert_works(world)
+        assert " dev nic0" not in world.host.run("ip", "route")
+        assert world.uplink("ensure") == ""
+
+
+def test_a_boot_that_is_half_way_is_waited_for() -> None:
+    for world in made(BRIDGE_SUBNET):
+        world.up()
+        world.host.run("cp", STATE, "/run/state")
+        world.uplink("down")
+        # The next boot: the tools have set the address, not yet the default route.
+        route = world.host.run("ip", "route", "show", "default").strip()
+        world.host.shell(
+            f"sed 's/^boot .*/boot another/' /run/state >{STATE}\n"
+            "echo '20.5 1' >/run/uptime; mount --bind /run/uptime /proc/uptime\n"
+            f"ip route delete {route}"
+        )
+        argv = (*world.host.enter, uplink.SCRIPT_PATH, "up")
+        early = subprocess.run(argv, check=False, capture_output=True, text=True)
+        assert (early.returncode, "still lacks" in early.stderr) == (1, True), early.stderr
+        assert "br-uplink" not in world.host.run("ip", "link")
+        world.host.shell(f"ip route add {route}")
+        world.up()
+        assert_works(world)
+
+
+def test_it_waits_for_what_is_configured_no_more_but_not_for_ever() -> None:
+    for world in made(BRIDGE_SUBNET):
+        world.host.shell(
+            f"mkdir -p {STATE.rpartition('/')[0]}\n"
+            f"printf 'boot another\\nnic nic0\\naddress4 198.18.0.1/24\\n' >{STATE}\n"
+            "echo '180.1 1' >/run/uptime; mount --bind /run/uptime /proc/uptime"
+        )
+        world.up()
+        assert_works(world)
+        assert "198.18" not in world.host.run("ip", "address")
+
+
+def test_a_move_that_is_told_to_stop_ends_whole(bridged: World) -> None:
+    world = bridged
+    before = world.dump()
+    world.load_firewall()
+    for verb, other in (("up", "down"), ("down", "up")):
+        world.uplink(verb)
+        done = world.dump()["links"]
+        for number in range(6):
+            world.uplink(other)
+            begun = world.dump()["links"]
+            argv = (*world.host.enter, uplink.SCRIPT_PATH, verb)
+            with subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL) as one:
+                time.sleep(0.06 * number)
+                # As the engine's agent does when its terminal is gone, to all of the step's.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(one.pid, signal.SIGTERM)
+            now = world.dump()["links"]
+            assert [name for name in now if "uplink" not in name]
+            assert has_way(now) in (has_way(begun), has_way(done)), now
+            world.uplink(verb)
+    world.assert_is(before, but="files")
+
+
+def has_way(links: dict[str, list[object]]) -> list[str]:
+    """Return the devices that have the host's address."""
+    return [name for name, link in links.items() if HOST in json.dumps(link)]
+
+
+def test_ipv6_comes_back_without_the_state_file() -> None:
+    for world in made(BRIDGE_SUBNET):
+        before = world.dump()
+        world.up()
+        world.host.run("rm", STATE)
+        world.uplink("down")
+        world.host.run("nft", "flush", "ruleset")
+        world.assert_is(before, but="files")
 
 
 def test_another_method_leaves_nothing_of_the_one_before() -> None:

@@ -126,3 +126,22 @@ def test_subnets_the_site_no_longer_has_are_retired_others_stay() -> None:
     ]
     wanted = [{"name": "transit", "fixed": {"cidr": "10.99.0.0/24"}}]
     assert [row["name"] for row in opening.retired(rows, wanted)] == ["floating"]
+
+
+class RefusingCloud(rest.Cloud):
+    """A cloud with one subnet of ours that it does not delete."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def list(self, service: str, path: str, **query: object) -> list[rest.Body]:
+        return [{"id": "1", "name": "old", "cidr": "192.0.2.0/24", "description": ensure.MARK}]
+
+    def delete(self, service: str, path: str) -> None:
+        raise rest.ApiError("refused", status=self.status)
+
+
+@pytest.mark.parametrize(("status", "said"), [(409, "its addresses are in use"), (503, "^refused")])
+def test_a_subnet_in_use_is_told_from_an_api_that_fails(status: int, said: str) -> None:
+    with pytest.raises(report.AgentError, match=said):
+        opening._retire_subnets(RefusingCloud(status), {"id": "n"}, [], report.Changes())

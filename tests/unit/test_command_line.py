@@ -105,6 +105,15 @@ def test_init_writes_a_site_that_loads_and_a_schema_that_accepts_it(folder: Path
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
+def test_init_of_a_block_on_the_wire_recalls_the_providers_router(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main_inner(["init", *ANSWERS, "--method", "proxy"]) == 0
+
+    assert "external.not_ours" in capsys.readouterr().out.splitlines()[0]
+    assert (folder / "site.yaml").exists()
+
+
 def test_init_never_overwrites(folder: Path) -> None:
     (folder / "site.yaml").write_text("mine")
 

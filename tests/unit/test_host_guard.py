@@ -15,7 +15,7 @@ from solostack.errors import HostError
 from solostack.flows import guarded
 from solostack.host import guard
 from solostack.host.bundle import base_bundle
-from solostack.host.guard_agent import look, tables, way_back
+from solostack.host.guard_agent import look, machine, network, tables, way_back
 from tests.unit.test_host_bundle import make_plan
 
 
@@ -89,6 +89,43 @@ def test_a_bridge_that_was_there_comes_back_with_its_port() -> None:
 
     assert "ip link set eno1 master br7" in commands
     assert commands[-1] == "ip link set br7 up"
+
+
+def test_a_bridge_is_made_before_the_nic_joins_it() -> None:
+    before = picture(links={"eno1": link(master="br7"), "br7": link(kind="bridge", index=7)})
+
+    assert texts(way_back.link_commands(before, picture(), "eno1")) == [
+        "ip link add br7 type bridge",
+        "ip link set eno1 master br7",
+        "ip link set br7 address 52:54:00:00:00:01",
+        "ip link set br7 mtu 1500",
+        "ip link set br7 up",
+    ]
+
+
+def test_what_no_tool_showed_is_no_picture_to_go_back_to() -> None:
+    rules = {"4": ["0: from all lookup local"], "6": []}
+
+    assert "no rules" in network.unreadable(picture())
+    assert "no routes" in network.unreadable(picture(rules=rules))
+
+
+@pytest.mark.parametrize(
+    ("old", "now", "early", "stops"),
+    [
+        (("inactive", ""), ("active", "enabled"), False, True),
+        (("active", "enabled"), ("active", "enabled"), False, False),
+        # In the queue of the boot: a unit of the change, and one of the host that had failed.
+        (("inactive", ""), ("inactive", "enabled"), True, True),
+        (("failed", "enabled"), ("inactive", "enabled"), True, False),
+    ],
+)
+def test_a_boot_keeps_the_units_it_had(
+    old: tuple[str, str], now: tuple[str, str], early: bool, stops: bool
+) -> None:
+    was, are = ({"active": each[0], "enabled": each[1]} for each in (old, now))
+
+    assert machine.is_to_stop(was, are, wait=not early) is stops
 
 
 def test_only_a_bridge_that_took_the_nic_is_removed() -> None:

@@ -197,6 +197,12 @@ def test_an_address_more_leaves_the_subnets_of_others_alone() -> None:
     assert subnets("192.0.2.1") < subnets("192.0.2.1", "192.0.2.5")
 
 
+def test_a_block_of_one_address_has_no_ends_to_explain() -> None:
+    (row,) = rows_of(site_with(external={"block": "198.51.100.0/32"}), "external")
+    assert row.usable
+    assert row.why.startswith("the block is routed to")
+
+
 def test_every_address_of_a_subnet_on_the_wire_says_what_it_is() -> None:
     external = {
         "method": "proxy",

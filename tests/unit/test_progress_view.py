@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -225,6 +226,15 @@ def test_timings_for_programs() -> None:
 )
 def test_durations(duration_s: float, text: str) -> None:
     assert progress.format_duration(duration_s) == text
+
+
+def test_a_table_that_is_too_wide_breaks_words_but_no_address() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    address = ipaddress.IPv4Address("198.51.100.100")
+
+    console.print(render.build_table(("a", "b", "c"), [("x" * 30, address, "y" * 30)]))
+
+    assert "198.51.100.100" in written(console)
 
 
 def test_a_table_shows_nothing_for_none_and_words_for_truth() -> None:

@@ -6,6 +6,7 @@ pipe or a file gets the result alone. Must not know what the values mean.
 
 from __future__ import annotations
 
+import ipaddress
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from rich.text import Text
 
 # A table in a pipe is read by grep and awk: one row is one line, however long.
 PIPE_WIDTH = 4096
+_ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address)
 
 
 class _Console(Console):
@@ -42,10 +44,11 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def build_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Build a table of plain values; None is shown as a dash."""
+    """Build a table of plain values; None is shown as a dash. Addresses are not broken in two."""
     table = Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for index, column in enumerate(columns):
+        whole = any(isinstance(row[index], _ADDRESSES) for row in rows)
+        table.add_column(column, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table

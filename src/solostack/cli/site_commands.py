@@ -114,6 +114,8 @@ def init(
     with path.open("x") as file:
         file.write(text)
     path.with_name(SCHEMA_FILE).write_text(render_schema())
+    if method in {"proxy", "bridge"} and answers.block:
+        render.show("first list the provider's router, if it is in the block: external.not_ours")
     render.show(f"wrote {path}; next: solostack check -f {path}")
 
 

@@ -20,7 +20,7 @@ from solostack.engine.apply import Report, apply_bundle
 from solostack.engine.operations import Bundle
 from solostack.errors import CommandError, ConnectError, HostError, SolostackError, UsageError
 from solostack.flows.deployment import Deployment, host_executors, host_target, site_hosts
-from solostack.host import guard, mistakes
+from solostack.host import guard, mistakes, uplink
 from solostack.host.check_model import Finding
 from solostack.host.facts import read_observation
 from solostack.plan.model import HostPlan
@@ -121,7 +121,7 @@ def apply_guarded(deployment: Deployment, host: HostPlan, bundle: Bundle, step: 
     reports = [apply(head, step)]
     if apply(middle, step, dry_run=True).changed:
         require_harmless(deployment, host)
-        touched = guard.watched(middle.phases)
+        touched = guard.watched(middle.phases, more=(uplink.STATE_PATH,))
         with guarded(door, what="uplink and firewall", touched=touched, step=step) as inner:
             reports.append(apply(middle, inner))
     if tail.phases:

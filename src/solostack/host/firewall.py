@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from solostack.engine.operations import File, Operation, Unit
 from solostack.host.firewall_text import FAMILIES, OWNED, TABLE, removal, rules_text
-from solostack.host.uplink import uplink_device
+from solostack.host.uplink import UPLINK_BRIDGE, UPLINK_LINK, uplink_device
 from solostack.plan.model import HostPlan, Plan
 
 RULES_PATH = "/etc/solostack/firewall.nft"
@@ -53,6 +53,9 @@ def script_text(plan: Plan, host: HostPlan) -> str:
     The addresses that the uplink has at that time are its own as well: the host may speak for them.
     """
     remove = " ".join(removal(family) for family in FAMILIES)
+    device = uplink_device(plan, host)
+    # Without the tables internal addresses would be announced on the provider's wire.
+    part = f"    ip link set {UPLINK_LINK} down 2>/dev/null || true\n"
     return (
         "#!/bin/sh\n"
         "# Loads or removes solostack's tables; safe to run at any time.\n"
@@ -60,12 +63,13 @@ def script_text(plan: Plan, host: HostPlan) -> str:
         "load() {\n"
         "    {\n"
         f"        cat {RULES_PATH}\n"
-        f"        ip -4 -o address show dev {uplink_device(plan, host)} 2>/dev/null |\n"
+        f"        ip -4 -o address show dev {device} 2>/dev/null |\n"
         f'            awk \'{{ sub("/.*", "", $4)\n'
         f'                print "add element arp {TABLE} {OWNED} {{ " $4 " }}" }}\'\n'
         "    } | nft -f -\n"
         "}\n"
         "remove() {\n"
+        f"{part if device == UPLINK_BRIDGE else ''}"
         f"    nft '{remove}'\n"
         "}\n"
         '"$1"\n'

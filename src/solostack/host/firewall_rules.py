@@ -357,7 +357,20 @@ def _rewritten(place: _Place) -> Iterator[Rule]:
 
 
 def _leaving(place: _Place) -> Iterator[Rule]:
-    """NAT leaves packets alone that belong to no connection (conntrack state invalid)."""
+    """NAT leaves packets alone that belong to no connection (conntrack state invalid).
+
+    Nor does it rewrite a router's error about a packet to a floating IP, for that connection is not
+    rewritten. Without "fragmentation needed" the sender would never learn of the smaller MTU.
+    """
+    if place.block is not None:
+        yield Rule(
+            chain=LEAVING,
+            way=Way.OUTWARD,
+            match=f'oifname "{place.uplink}" ip saddr {place.plan.external.transit} icmp type '
+            "{ destination-unreachable, time-exceeded, parameter-problem }",
+            verdict=f"ip saddr set {place.host.address}",
+            words="errors from routers (as packet too big) leave as the host",
+        )
     yield Rule(
         chain=LEAVING,
         way=Way.OUTWARD,

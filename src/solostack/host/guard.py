@@ -146,9 +146,12 @@ def guard_operations() -> tuple[Operation, ...]:
     )
 
 
-def watched(phases: Iterable[Phase]) -> Watched:
-    """Return what the operations of phases change on disk and in systemd."""
-    files: list[str] = []
+def watched(phases: Iterable[Phase], *, more: Sequence[str] = ()) -> Watched:
+    """Return what the operations of phases change on disk and in systemd.
+
+    more are files that what they install writes: left as they became, they would mislead it.
+    """
+    files = list(more)
     units: dict[str, tuple[str, ...]] = {}
     for operation in (one for phase in phases for lane in phase.lanes for one in lane.operations):
         match operation:

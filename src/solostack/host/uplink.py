@@ -20,6 +20,8 @@ EXTERNAL_LINK = "solo-uplink-ext"
 """Its other end, a port of the external bridge."""
 
 SCRIPT_PATH = "/usr/local/lib/solostack/uplink"
+STATE_PATH = "/var/lib/solostack/uplink.state"
+"""What the NIC had when it joined UPLINK_BRIDGE; there while it is a port of it."""
 UNIT = "solostack-uplink.service"
 WATCH_UNIT = "solostack-watch.service"
 

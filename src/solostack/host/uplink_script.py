@@ -14,6 +14,7 @@ from solostack.host.uplink import (
     BACKUP_METRIC,
     EXTERNAL_LINK,
     ROUTE_PROTOCOL,
+    STATE_PATH,
     UPLINK_BRIDGE,
     UPLINK_LINK,
     Uplink,
@@ -21,7 +22,6 @@ from solostack.host.uplink import (
 from solostack.host.uplink_bridge import BRIDGE_FUNCTIONS
 
 _COMMON = r"""
-state=/var/lib/solostack/uplink.state
 before=/var/lib/solostack/before/uplink-sysctls
 net=/sys/class/net
 failed=0
@@ -211,8 +211,16 @@ lock() {
     }
 }
 
+# COMMAND: with the host half-way between NIC and bridge, a Ctrl-C or a lost terminal must wait.
+# What is started in it ignores them, too.
+whole() {
+    trap '' HUP INT PIPE TERM
+    "$@"
+    trap - HUP INT PIPE TERM
+}
+
 up() {
-    if [ "$uplink" = "$bridge" ]; then move_to_bridge; else move_to_nic; fi
+    if [ "$uplink" = "$bridge" ]; then whole move_to_bridge; else whole move_to_nic; fi
     [ -e "$net/$uplink" ] || fail "there is no $uplink"
     restore_sysctls $'\n'"$sysctls"
     ensure
@@ -221,7 +229,7 @@ up() {
 
 # Never makes the NIC join a bridge: only `up` does, under the guard's eyes or at boot.
 ensure() {
-    if [ "$uplink" = "$bridge" ] && has_state; then move_to_bridge; fi
+    if [ "$uplink" = "$bridge" ] && has_state; then whole move_to_bridge; fi
     [ "$(</proc/sys/net/ipv4/ip_forward)" = 1 ] ||
         change "forwarding is on again" write_value ipv4/ip_forward 1
     ensure_sysctls
@@ -234,7 +242,7 @@ ensure() {
 down() {
     remove_proxies
     remove_routes
-    move_to_nic
+    whole move_to_nic
     restore_sysctls ''
 }
 
@@ -300,6 +308,7 @@ def script_text(uplink: Uplink, *, firewall: str, enabled: str) -> str:
         "export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
         f"nic={uplink.nic} uplink={uplink.device} external={uplink.external}\n"
         f"bridge={UPLINK_BRIDGE} link={UPLINK_LINK} peer={EXTERNAL_LINK}\n"
+        f"state={STATE_PATH}\n"
         f"protocol={ROUTE_PROTOCOL} metric={BACKUP_METRIC}\n"
         f"firewall={firewall}\n"
         f"firewall_enabled={enabled}\n"

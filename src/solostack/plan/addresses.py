@@ -121,7 +121,7 @@ def _not_floating(site: Site, address: IPv4Address) -> tuple[str, str] | None:
 
 def _why_floating(site: Site, address: IPv4Address, gateway_host: Host) -> str:
     block = site.external.block
-    ends = {} if block is None else {block[0]: "first", block[-1]: "last"}
+    ends = {} if block is None or block.prefixlen == 32 else {block[0]: "first", block[-1]: "last"}
     if block is not None and address in ends and address not in site.external.addresses:
         return (
             f"the block's {ends[address]} address is usable too: Neutron's subnet is the wider "

@@ -5,6 +5,7 @@ set -u
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 nic=enp1s0 uplink=enp1s0 external=br-external
 bridge=br-uplink link=solo-uplink peer=solo-uplink-ext
+state=/var/lib/solostack/uplink.state
 protocol=157 metric=4000
 firewall=/usr/local/lib/solostack/firewall
 firewall_enabled=/etc/systemd/system/multi-user.target.wants/solostack-firewall.service
@@ -22,7 +23,6 @@ ipv4/conf/br-external/arp_ignore 1
 ipv4/conf/br-external/arp_announce 2
 ipv4/conf/br-external/proxy_arp 0'
 
-state=/var/lib/solostack/uplink.state
 before=/var/lib/solostack/before/uplink-sysctls
 net=/sys/class/net
 failed=0
@@ -290,20 +290,42 @@ write_state() {
         echo "boot $(</proc/sys/kernel/random/boot_id)"
         echo "nic $nic"
         echo "mac $(<"$net/$nic/address")"
-        echo "disable_ipv6 $(<"/proc/sys/net/ipv6/conf/$nic/disable_ipv6")"
+        # Of the device described: on a NIC that is a port it is off.
+        echo "disable_ipv6 $(<"/proc/sys/net/ipv6/conf/$1/disable_ipv6")"
         describe "$1"
     } | keep "$state"
 }
 
-# DEVICE: adds what it has got since.
+# LINE of a route: sets `key` to that of which the kernel has but one per route (rtnetlink(7)).
+set_key() {
+    local words index
+    read -r -a words <<<"$1"
+    key="${words[0]} ${words[1]}"
+    for ((index = 2; index < ${#words[@]}; index++)); do
+        [[ ${words[index]} != @(tos|table|metric) ]] ||
+            key+=" ${words[index]} ${words[++index]}"
+    done
+}
+
+# DEVICE: adds what it has got since; of two routes that cannot both be, the newer one stays.
 merge_state() {
-    local known line settled more=''
+    local known line settled key keys='' more=''
     known=$(settle_all <"$state")
     while read -r line; do
         settle "$line"
         [[ " $line " == *" proto ra "* ]] || has "$known" "$settled" || more+=$line$'\n'
     done < <(describe "$1")
-    [ -z "$more" ] || { cat "$state" && printf '%s' "$more"; } | keep "$state"
+    [ -n "$more" ] || return 0
+    while read -r line; do
+        [[ $line != route4" "* ]] || { set_key "$line" && keys+=$key$'\n'; }
+    done <<<"$more"
+    {
+        while read -r line; do
+            set_key "$line"
+            [[ $line = route4" "* ]] && has "$keys" "$key" || echo "$line"
+        done <"$state"
+        printf '%s' "$more"
+    } | keep "$state"
 }
 
 # Lines of the state that a device lacks; what the kernel keeps by itself (RFC 4862) is left out.
@@ -360,6 +382,19 @@ refuse_bad_start() {
         refuse "policy rules (ip rule) name $nic; they would no longer match"
 }
 
+# After a boot the host's own tools may be half-way: an address, but no default route yet, which
+# they could not set any more once the address has moved. What the NIC had in the boot before is
+# waited for, though not for ever: it may be configured otherwise by now.
+is_set_up() {
+    local lacks uptime
+    [ -e "$state" ] && [ "$(read_state nic)" = "$nic" ] || return 0
+    lacks=$(missing_on "$nic")
+    read -r uptime _ </proc/uptime
+    [ -n "$lacks" ] && [ "${uptime%.*}" -lt 180 ] || return 0
+    fail "$nic still lacks what it had before the reboot: $lacks"
+    return 1
+}
+
 copy_settings() {
     local path
     for path in ipv4/{rp_filter,accept_redirects,secure_redirects,accept_source_route} \
@@ -389,6 +424,7 @@ make_bridge() {
 bridge_is_right() {
     [ -e "$net/$bridge" ] && [ -e "$net/$nic" ] && [ "$(master_of "$nic")" = "$bridge" ] &&
         is_up "$bridge" && [ -z "$(ip -4 -o address show dev "$nic")" ] &&
+        [ -z "$(routes_of 4 "$nic")" ] &&
         [ "$(<"/proc/sys/net/ipv6/conf/$nic/disable_ipv6")" = 1 ] &&
         [ -z "$(missing_on "$bridge")" ]
 }
@@ -399,7 +435,7 @@ move_to_bridge() {
         if [ "$(master_of "$nic")" = "$bridge" ]; then
             write_state "$bridge"
         else
-            refuse_bad_start || return
+            refuse_bad_start && is_set_up || return
             write_state "$nic"
         fi
     fi
@@ -412,6 +448,7 @@ move_to_bridge() {
         echo "link set $nic up master $bridge"
         commands 4 "$bridge"
         echo "address flush dev $nic"
+        echo "route flush table all dev $nic"
         # With the last address the kernel takes away routes, so the ones that went with it anew.
         commands 4 "$bridge"
     )
@@ -473,8 +510,16 @@ lock() {
     }
 }
 
+# COMMAND: with the host half-way between NIC and bridge, a Ctrl-C or a lost terminal must wait.
+# What is started in it ignores them, too.
+whole() {
+    trap '' HUP INT PIPE TERM
+    "$@"
+    trap - HUP INT PIPE TERM
+}
+
 up() {
-    if [ "$uplink" = "$bridge" ]; then move_to_bridge; else move_to_nic; fi
+    if [ "$uplink" = "$bridge" ]; then whole move_to_bridge; else whole move_to_nic; fi
     [ -e "$net/$uplink" ] || fail "there is no $uplink"
     restore_sysctls $'\n'"$sysctls"
     ensure
@@ -483,7 +528,7 @@ up() {
 
 # Never makes the NIC join a bridge: only `up` does, under the guard's eyes or at boot.
 ensure() {
-    if [ "$uplink" = "$bridge" ] && has_state; then move_to_bridge; fi
+    if [ "$uplink" = "$bridge" ] && has_state; then whole move_to_bridge; fi
     [ "$(</proc/sys/net/ipv4/ip_forward)" = 1 ] ||
         change "forwarding is on again" write_value ipv4/ip_forward 1
     ensure_sysctls
@@ -496,7 +541,7 @@ ensure() {
 down() {
     remove_proxies
     remove_routes
-    move_to_nic
+    whole move_to_nic
     restore_sysctls ''
 }
 

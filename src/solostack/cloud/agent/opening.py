@@ -79,6 +79,8 @@ def _retire_subnets(cloud: Cloud, network: Body, wanted: list[Body], changes: Ch
         try:
             cloud.delete("network", collection("subnets", old["id"]))
         except ApiError as error:
+            if error.status != 409:  # in use
+                raise
             raise AgentError(
                 f"the site needs no subnet {old['cidr']} ({old['name']}) any more but its "
                 f"addresses are in use: {error.message}",

@@ -41,6 +41,7 @@ class Undo:
         self._remove_packages = remove_packages
         self._disable = tuple(disable)
         self._entries = ledger.open_entries()
+        self._unfinished: list[str] = []
         self.changed: list[str] = []
         self.failed: dict[str, object] | None = None
 
@@ -51,6 +52,8 @@ class Undo:
         for entry in reversed(self._entries):
             if self._machine.commands.stopped or self._reporter.gone:
                 return
+            if self._is_needed(entry):
+                continue
             if entry["kind"] == "packages" and not self._remove_packages:
                 kept.append(entry)
                 continue
@@ -72,6 +75,10 @@ class Undo:
             self._machine.pending.clear()
             folder = self._ledger.archive()
             self._reporter.emit("say", op="ledger", text=f"kept in {folder}")
+
+    def _is_needed(self, entry: dict[str, Any]) -> bool:
+        """Say whether an undo that failed names this path: run again, it needs what is there."""
+        return entry["kind"] == "path" and any(entry["path"] in text for text in self._unfinished)
 
     def _mark(self, entry: dict[str, Any]) -> None:
         if not self._machine.dry_run:
@@ -169,10 +176,12 @@ class Undo:
         kept = json.loads(read_blob(entry["blob"]))
         self._reporter.hide(kept["secrets"])
         if not self._machine.dry_run:
+            self._unfinished.append(kept["undo"])
             result = self._machine.commands.shell(kept["undo"], STEP_LIMIT_S)
             self._machine.units.forget()
             if result.status != 0:
                 raise Failure(f"its undo ended with status {result.status}", result.tail())
+            self._unfinished.pop()
         return Outcome(changed=True, details=("run its undo",))
 
     def _stop_unit(self, entry: dict[str, Any]) -> Outcome:

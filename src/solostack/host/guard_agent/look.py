@@ -79,6 +79,12 @@ def normal_route(line: str) -> str:
     return " ".join(_VOLATILE.sub("", line.replace("\\", " ")).split())
 
 
+def device_of(line: str) -> str:
+    """Return the device that a route or a neighbour names, "" when it names none."""
+    words = line.split()
+    return words[words.index("dev") + 1] if "dev" in words[:-1] else ""
+
+
 def settings(devices: tuple[str, ...]) -> dict[str, str]:
     """Return the network's sysctls by their path below /proc/sys/net."""
     paths = list(_SINGLE_SETTINGS)

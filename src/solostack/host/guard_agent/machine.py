@@ -80,11 +80,19 @@ def stop_new(before: dict[str, dict[str, str]], log: Log, *, wait: bool = True) 
     mode = () if wait else ("--no-block",)
     for name, old in before.items():
         now = _unit(name)
-        # Early in a boot it may only be in the queue, which stop empties too.
-        if not _runs(old) and (_runs(now) or not wait):
+        if is_to_stop(old, now, wait=wait):
             log.act(("systemctl", "-q", *mode, "stop", name), timeout_s=STOP_TIMEOUT_S)
         if _starts(now) and not _starts(old):
             log.act(("systemctl", "-q", "disable", name), timeout_s=UNIT_TIMEOUT_S)
+
+
+def is_to_stop(old: dict[str, str], now: dict[str, str], *, wait: bool) -> bool:
+    """Say whether a unit must stop as it did not run before.
+
+    wait False: early in a boot, when it may only be in the queue, which a stop empties too. What
+    started at boot before stays there, even if it had failed (networking.service easily does).
+    """
+    return not _runs(old) and (_runs(now) if wait else not _starts(old))
 
 
 def start_old(before: dict[str, dict[str, str]], log: Log, *, wait: bool = True) -> None:

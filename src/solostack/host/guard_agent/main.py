@@ -7,6 +7,7 @@ watch for systemd.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -55,6 +56,11 @@ def arm(place: store.Place, options: argparse.Namespace) -> dict[str, Any]:
             )
         if options.nic not in look.look()["links"]:
             raise store.RefusedError(f"there is no interface {options.nic}")
+        seen = network.picture()
+        if problem := network.unreadable(seen):
+            raise store.RefusedError(
+                f"the network of now cannot be read: {problem}", "run the same command again"
+            )
         now = store.boottime_s()
         defaults = machine.FILES if place.units else ()
         armed = {
@@ -66,7 +72,7 @@ def arm(place: store.Place, options: argparse.Namespace) -> dict[str, Any]:
             "deadline": now + options.timeout,
             "applied_at": None,
             "boot_id": place.boot_id(),
-            "network": network.picture(),
+            "network": seen,
             "files": machine.files([*request.get("files", []), *defaults]),
             "units": machine.units(request.get("units", [])) if place.units else {},
             "restart_on": request.get("restart_on", {}),
@@ -149,6 +155,9 @@ def watch(place: store.Place, options: argparse.Namespace) -> dict[str, Any]:
             failures += 1
             sys.stderr.write(f"the way back failed: {error!r}\n")
             if failures >= TRIES:
+                # At least a reboot has to bring the host back.
+                with contextlib.suppress(Exception):
+                    rollback.take_back_files(place, armed)
                 store.finish(place, store.summary(armed, "failed", why=repr(error)))
             time.sleep(1.0)
     return _state(place)

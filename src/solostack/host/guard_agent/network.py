@@ -21,6 +21,21 @@ def picture() -> dict[str, Any]:
     return {**look.look(), "tables": tables.look()}
 
 
+def unreadable(seen: dict[str, Any]) -> str:
+    """Say what a picture cannot be, "" when it can: a tool that failed or hung shows nothing.
+
+    The way back to such a picture would take away what was only not seen.
+    """
+    if not seen["rules"]["4"]:
+        return "ip shows no rules, not even the kernel's own"
+    if not seen["routes"]["4"] and any(
+        one["family"] == "4" for found in seen["addresses"].values() for one in found
+    ):
+        return "ip shows no routes, not even those of the host's own addresses"
+    missed = tables.unseen(seen["tables"])
+    return f"nft does not show {missed}" if missed else ""
+
+
 def restore(before: dict[str, Any], nic: str, log: Log) -> None:
     """Make the network what it was. What fails is noted, the rest goes on."""
     log.act_all(way_back.link_commands(before, look.look(), nic))
@@ -53,7 +68,7 @@ def restore_nic(before: dict[str, Any], nic: str, log: Log) -> None:
     for family in look.FAMILIES:
         now = look.look()
         _, missing = way_back.route_difference(before, now, family)
-        ways = [line for line in missing if f" dev {nic}" in line]
+        ways = [line for line in missing if look.device_of(line) in names]
         wanted = {**before, "routes": {family: [*now["routes"][family], *ways]}}
         log.act_all(way_back.route_commands(wanted, now, family))
 

@@ -64,9 +64,11 @@ def take_back_after_boot(place: store.Place, armed: dict[str, Any], why: str) ->
     log.failed += armed["early"]["failed"]
     before, nic = armed["network"], armed["nic"]
     end = time.monotonic() + (NIC_WAIT_S if place.units else 0.0)
-    while not _nic_is_back(before, nic) and time.monotonic() < end:
+    while not (back := _way_is_back(before, nic)) and time.monotonic() < end:
         time.sleep(1.0)
-    network.restore_nic(before, nic, log)
+    # What the boot brought is left alone: our own uplink may be about to move it to its bridge.
+    if not back:
+        network.restore_nic(before, nic, log)
     if place.units:
         machine.start_old(armed["units"], log)
     way_in.announce(nic)
@@ -106,17 +108,27 @@ def _note(
     return last
 
 
-def _nic_is_back(before: dict[str, Any], nic: str) -> bool:
+def _way_is_back(before: dict[str, Any], nic: str) -> bool:
+    """Say whether the NIC, or the bridge that it was a port of, is up and has what it had."""
     now = look.look()
-    wanted = [one["local"] for one in before["addresses"].get(nic, ()) if one["family"] == "4"]
-    have = [one["local"] for one in now["addresses"].get(nic, ())]
-    defaults = [
-        line
+    devices = look.related(before["links"], nic)
+    wanted = _addresses(before, devices)
+    defaults = any(
+        line.startswith("default") and look.device_of(line) in devices
         for line in before["routes"]["4"]
-        if line.startswith("default") and f" dev {nic}" in line
-    ]
+    )
     ways = any(line.startswith("default") for line in now["routes"]["4"])
-    return all(address in have for address in wanted) and (ways or not defaults)
+    up = now["links"].get(nic, {}).get("up", False)
+    return up and wanted <= _addresses(now, devices) and (ways or not defaults)
+
+
+def _addresses(picture: dict[str, Any], devices: tuple[str, ...]) -> set[str]:
+    return {
+        one["local"]
+        for device in devices
+        for one in picture["addresses"].get(device, ())
+        if one["family"] == "4"
+    }
 
 
 def _end_apply(log: Log) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+_NOT_THERE = 127
 _IPTABLES = {"ip": "iptables", "ip6": "ip6tables"}
 _XT = re.compile(r"^\s.*\bxt (?:match|target) |# xt_|^\s+xt ", re.MULTILINE)
 
@@ -31,6 +32,17 @@ def look() -> dict[str, dict[str, str]]:
             saved = run((f"{_IPTABLES[family]}-save", "-t", name)).out
         found[key] = {"text": text, "plain": comparable(plain.get(key, text)), "saved": saved}
     return found
+
+
+def unseen(seen: dict[str, dict[str, str]]) -> str:
+    """Say which tables a picture of now should have and has not, "" when it has all."""
+    listed = run(("nft", "list", "tables"))
+    if listed.status == _NOT_THERE:
+        return ""
+    if listed.status != 0:
+        return f"its tables ({listed.error.splitlines()[0] if listed.error else listed.status})"
+    lines = [line for line in listed.out.splitlines() if line.startswith("table ")]
+    return ", ".join(line for line in lines if line.removeprefix("table ") not in seen)
 
 
 def split(ruleset: str) -> Iterator[tuple[str, str]]:

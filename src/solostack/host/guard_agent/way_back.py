@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 
-from .look import related
+from .look import device_of, related
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,17 +25,15 @@ def link_commands(before: dict[str, Any], now: dict[str, Any], nic: str) -> Iter
     """Names, masters, addresses, sizes and state of the NIC and of what it is made of."""
     was, are = before["links"], dict(now["links"])
     yield from _renames(was, are, nic)
-    for name in related(was, nic):
-        if name not in was:
-            continue
-        old, new = was[name], are.get(name)
-        if new is None:
-            if old["kind"] in _CAN_BE_MADE:
-                yield ("ip", "link", "add", name, "type", old["kind"])
-                new = {**old, "mac": "", "mtu": 0, "up": False, "master": ""}
-            else:
-                continue
-        yield from _one_link(name, old, new, are)
+    names = [name for name in related(was, nic) if name in was]
+    for name in names:
+        # All of them first: the NIC can join only a bridge that is there.
+        if name not in are and was[name]["kind"] in _CAN_BE_MADE:
+            yield ("ip", "link", "add", name, "type", was[name]["kind"])
+            are[name] = {**was[name], "mac": "", "mtu": 0, "up": False, "master": ""}
+    for name in names:
+        if name in are:
+            yield from _one_link(name, was[name], are[name], are)
     yield from _new_masters(was, are, nic)
 
 
@@ -187,9 +185,9 @@ def route_difference(
         line
         for line in _minus(new, old)
         # A link that came meanwhile (a guest's, say) brings its own; the kernel removes them.
-        if not (" proto kernel" in line and _device(line) not in before["links"])
+        if not (" proto kernel" in line and device_of(line) not in before["links"])
     ]
-    missing = [line for line in _minus(old, new) if _device(line) in {"", *now["links"]}]
+    missing = [line for line in _minus(old, new) if device_of(line) in {"", *now["links"]}]
     return extra, missing
 
 
@@ -198,11 +196,6 @@ def _depends(line: str) -> int:
     if "table local" in line:
         return 0
     return 2 if " via " in line or "nexthop" in line else 1
-
-
-def _device(line: str) -> str:
-    words = line.split()
-    return words[words.index("dev") + 1] if "dev" in words[:-1] else ""
 
 
 def rule_commands(before: dict[str, Any], now: dict[str, Any], family: str) -> Iterator[Command]:
@@ -223,10 +216,10 @@ def neighbour_commands(
     """Permanent neighbours and neighbour proxies."""
     old, new = before["neighbours"][family], now["neighbours"][family]
     for line in _minus(new, old):
-        if _device(line) in before["links"]:
+        if device_of(line) in before["links"]:
             yield ("ip", f"-{family}", "neigh", "del", *_without_state(line))
     for line in _minus(old, new):
-        if _device(line) in now["links"]:
+        if device_of(line) in now["links"]:
             yield ("ip", f"-{family}", "neigh", "replace", *line.split())
 
 
