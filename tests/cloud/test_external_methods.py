@@ -37,11 +37,14 @@ FRAMES = 5
 # The watching unit looks every 30 s; the rest is for a machine that builds something meanwhile.
 MENDED_S = 90.0
 REBOOTED_S = 600.0
-# Nobody outside may learn of these, nor reach them: nodes, routers, tenants, libvirt's own, other
-# servers of the provider, and addresses next to ours.
-HIDDEN = (
+# Nobody outside may learn of these, nor reach them: nodes, routers, tenants, libvirt's own.
+INTERNAL = (
     *("172.16.0.1", "172.16.0.11", "172.16.0.12", "10.99.0.1", "10.99.0.2", "10.99.0.200"),
     *("10.10.0.1", "192.168.122.1", "169.254.169.254", "127.0.0.1"),
+)
+# Nor does the host answer for other servers of the provider, and for addresses next to ours.
+HIDDEN = (
+    *INTERNAL,
     *("203.0.113.3", "203.0.113.200"),
     *("198.51.100.0", "198.51.100.1", "198.51.100.7", "198.51.100.76"),
 )
@@ -329,6 +332,8 @@ def test_status_and_verify_are_content_after_all_that(cloud: Cloud) -> None:
 
 
 def test_down_gives_the_host_back(cloud: Cloud) -> None:
+    # The flush above took the host's own table too, which nobody puts back but its own service.
+    cloud.on_host("systemctl", "reload", "nftables")
     (host,) = cloud.operator.solostack("down", "--yes")["hosts"]
     assert not host["not_compared"], host["not_compared"]
     assert host["differences"] == []
@@ -348,7 +353,7 @@ def test_nothing_but_owned_addresses_ever_left_the_host(cloud: Cloud) -> None:
     announced = {entry.split()[0] for entry in seen["arp"]}
     assert cloud.host in announced
     assert announced <= {cloud.host, "0.0.0.0", *(cloud.owned if on_wire else ())}
-    assert not {*HIDDEN} - {*cloud.owned} & {*seen["asked"]}
+    assert not {*INTERNAL} & {*seen["asked"]}
     # From a private block too: those are answers to the neighbour that has a route.
     assert {*seen["sources"]} <= {cloud.host, "0.0.0.0", *cloud.owned}
     if cloud.kind.method is not ExternalMethod.BRIDGE:

@@ -114,6 +114,18 @@ def test_the_card_down_and_up_again(world: World) -> None:
             wait_for(lambda: world.reaches(HOST6, "2001:db8::1"))
 
 
+def test_a_flush_of_all_rules_is_mended_at_once(world: World) -> None:
+    """Not only at the next look, up to 30 s later: until then nothing is masqueraded."""
+    world.up()
+    tables = world.host.run("nft", "list", "tables")
+    assert "table arp solostack" in tables
+    with world.watch():
+        for command in ("flush ruleset", "delete table arp solostack"):
+            time.sleep(1)
+            world.host.run("nft", *command.split())
+            wait_for(lambda: world.host.run("nft", "list", "tables") == tables)
+
+
 def test_what_was_deleted_by_hand_comes_back(world: World) -> None:
     world.up()
     on = world.dump()

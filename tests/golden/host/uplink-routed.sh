@@ -178,10 +178,15 @@ restore_sysctls() {
     if [ -n "$kept" ]; then printf '%s' "$kept" | keep "$before"; else rm -f "$before"; fi
 }
 
+has_our_tables() {
+    has "$1" "table inet solostack" && has "$1" "table arp solostack" &&
+        { [ "$uplink" != "$bridge" ] || has "$1" "table bridge solostack"; }
+}
+
 ensure_tables() {
     local tables address
     tables=$(nft list tables 2>/dev/null) || return 0
-    if [ -L "$firewall_enabled" ] && ! has "$tables" "table inet solostack"; then
+    if [ -L "$firewall_enabled" ] && ! has_our_tables "$tables"; then
         change "the firewall's tables were gone: loaded again" "$firewall" load
         tables=$(nft list tables 2>/dev/null)
     fi
@@ -545,11 +550,14 @@ down() {
     restore_sysctls ''
 }
 
-# Link and address events, several as one, and every 30 s without any.
+# Events of links, addresses and tables that go, several as one, and every 30 s without any.
 watch() {
     local line events next status
     while :; do
-        exec {events}< <(exec ip -o monitor link address)
+        exec {events}< <(
+            nft monitor destroy tables 2>/dev/null &
+            exec ip -o monitor link address
+        )
         status=0 next=0
         while [ "$status" = 0 ] || [ "$status" -gt 128 ]; do
             if [ "$SECONDS" -ge "$next" ]; then
@@ -572,6 +580,7 @@ watch() {
 # LINE: whether an event is about a device that is kept right here.
 is_of_ours() {
     local device
+    [[ "$1 " != "delete table "*" solostack "* ]] || return 0
     for device in "$nic" "$uplink" ${external:+"$external"} "$link" "$peer"; do
         [[ "$1 " != *": $device"[@:\ ]* ]] || return 0
     done

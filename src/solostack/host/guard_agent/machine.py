@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import shutil
 import stat
 
 from . import look
@@ -59,6 +60,28 @@ def restore_files(before: dict[str, dict[str, Any]], log: Log) -> tuple[str, ...
             log.note(f"file {path}")
             changed.append(path)
     return tuple(changed)
+
+
+def new_files(before: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what came meanwhile into the folders that the way in depends on."""
+    folders = [pattern for pattern in FILES if "*" in pattern]
+    return [path for path in look.expand(folders) if path not in before]
+
+
+def put_aside(before: dict[str, dict[str, Any]], folder: str, log: Log) -> tuple[str, ...]:
+    """Move new files below folder: there they do nothing, and nothing of anybody's is lost."""
+    moved = []
+    for path in new_files(before):
+        aside = f"{folder}/aside{path}"
+        try:
+            os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
+            shutil.move(path, aside)
+        except OSError as error:
+            log.fail(f"file {path}: {error.strerror}")
+        else:
+            log.note(f"file {path} was not there before: it is {aside} now")
+            moved.append(path)
+    return tuple(moved)
 
 
 def differing_files(before: dict[str, dict[str, Any]]) -> list[str]:

@@ -51,6 +51,7 @@ def take_back_files(place: store.Place, armed: dict[str, Any]) -> None:
     log = Log()
     machine.restore_files(armed["files"], log)
     if place.units:
+        machine.put_aside(armed["files"], place.folder, log)
         machine.start_old(armed["units"], log, wait=False)
         machine.stop_new(armed["units"], log, wait=False)
     armed["early"] = {"boot_id": place.boot_id(), "done": log.done, "failed": log.failed}
@@ -85,6 +86,8 @@ def _once(place: store.Place, armed: dict[str, Any], log: Log) -> None:
         machine.stop_stale(armed["restart_on"], armed["units"], stale, log)
     network.restore(armed["network"], armed["nic"], log)
     changed = machine.restore_files(armed["files"], log)
+    if place.units:
+        changed += machine.put_aside(armed["files"], place.folder, log)
     if place.units and (changed or machine.differing_units(armed["units"])):
         machine.restart_old(armed["restart_on"], changed, log)
         machine.start_old(armed["units"], log)
@@ -94,6 +97,7 @@ def _left(place: store.Place, armed: dict[str, Any]) -> list[str]:
     left = network.differences(armed["network"], armed["nic"])
     left += [f"file {path}" for path in machine.differing_files(armed["files"])]
     if place.units:
+        left += [f"file {path}" for path in machine.new_files(armed["files"])]
         left += [f"unit {text}" for text in machine.differing_units(armed["units"])]
     return left
 
