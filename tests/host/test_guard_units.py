@@ -34,6 +34,9 @@ mkdir -p /root/.ssh /run/sshd
 ssh-keygen -q -t ed25519 -N '' -f /root/key
 cp /root/key.pub /root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys
 echo "{HOST} $(cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub)" >/root/known
+# Since the boot it may have failed for want of those keys, up to systemd's limit of starts.
+systemctl stop ssh.service
+systemctl reset-failed ssh.service
 systemctl start ssh.service
 printf '[Service]\\nExecStart=sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' \\
     >/etc/systemd/system/mine.service

@@ -163,15 +163,60 @@ def test_ssh_sources(
     assert about(Subject.SSH, seen(session=session), ssh_site(*sources)) == [expected]
 
 
-def test_who_comes_by_another_way_is_not_judged() -> None:
-    vpn = seen(
-        session=Session(client="10.8.0.6", server="10.8.0.1", port=22),
-        network={"routes": (*NETWORK.routes, route("10.8.0.0/24", "wg0"))},
-    )
-    assert about(Subject.SSH, vpn, ssh_site("192.0.2.0/24"))[0][0] == "ok"
+VPN = {"routes": (*NETWORK.routes, route("10.8.0.0/24", "wg0"))}
+BY_VPN = Session(client="10.8.0.6", server="10.8.0.1", port=22)
+
+
+def test_sources_are_not_judged_for_who_comes_by_another_way() -> None:
+    found = about(Subject.SSH, seen(session=BY_VPN, network=VPN), ssh_site("192.0.2.0/24"))
+    assert not [what for _, what in found if "ssh_from" in what]
     assert "add to firewall.ssh_from in the site: - 192.0.2.50/32" in {
         finding.todo for finding in full(Subject.SSH, seen(session=YOU), ssh_site("10.0.0.0/8"))
     }
+
+
+@pytest.mark.parametrize(
+    ("session", "expected"),
+    [
+        (BY_VPN, "you reach this host at 10.8.0.1, which is no address of eno1"),
+        (
+            Session(client="10.8.0.6", server="203.0.113.2", port=22),
+            "answers to you (10.8.0.6) do not leave by eno1",
+        ),
+        (
+            Session(client="127.0.0.1", server="127.0.0.1", port=22),
+            "you reach this host at 127.0.0.1, which is no address of eno1",
+        ),
+        (YOU, ""),
+        (None, ""),
+        (Session(client="2001:db8::5", server="2001:db8::2", port=22), ""),
+    ],
+)
+def test_a_session_that_the_guard_takes_for_no_proof(
+    session: Session | None, expected: str
+) -> None:
+    observation = seen(session=session, network=VPN)
+    found = [item for item in about(Subject.SSH, observation) if item[0] != "ok"]
+    assert found == ([("error", expected)] if expected else [])
+    ours = about(Subject.SSH, seen(session=session, network=VPN, traces=OURS))
+    assert [item for item in ours if item[0] != "ok"] == (
+        [("warning", expected)] if expected else []
+    )
+    hosts = [{"name": "phys1", "address": "203.0.113.2", "nic": "eno1", "local": True}]
+    assert [severity for severity, _ in about(Subject.SSH, observation, site(hosts=hosts))] == [
+        "ok"
+    ]
+
+
+def test_a_session_to_the_bridge_that_has_the_card_is_a_proof() -> None:
+    links = (
+        NETWORK.links[0],
+        link("eno1", master="br0"),
+        link("br0", "203.0.113.2/26", kind="bridge"),
+    )
+    routes = (route("0.0.0.0/0", "br0", "203.0.113.1"), route("203.0.113.0/26", "br0"))
+    observation = seen(session=YOU, network={"links": links, "routes": routes})
+    assert about(Subject.SSH, observation)[0][0] == "ok"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.unit.host_observations import (
     link,
     listener,
     seen,
+    site,
 )
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "check.md"
@@ -64,6 +65,24 @@ def test_good_host_has_nothing_against_it() -> None:
     assert {finding.severity for finding in found} == {Severity.OK}
     assert check.worst(found) is Severity.OK
     check.require_fit("phys1", found)
+
+
+def test_a_second_host_is_refused_and_the_first_is_not() -> None:
+    """Nothing joins their data networks yet."""
+    hosts = [
+        {"name": "phys1", "address": "203.0.113.2", "nic": "eno1"},
+        {"name": "phys2", "address": "203.0.113.3", "nic": "eno1"},
+    ]
+    two = site(hosts=hosts)
+    [first] = [f for f in findings(two, None, GOOD) if f.subject is Subject.HOSTS]
+    assert first.severity is Severity.OK
+    second = findings(two, None, dataclasses.replace(GOOD, name="phys2"))
+    with pytest.raises(HostError) as caught:
+        check.require_fit("phys2", second)
+    assert caught.value.message == (
+        "phys2 is not fit for this site: phys2 cannot join the cloud on phys1 yet"
+    )
+    assert caught.value.hint == "keep one host in the site for now: take phys2 out of hosts"
 
 
 def test_every_subject_is_looked_at() -> None:

@@ -357,6 +357,27 @@ def test_bridge(observation: HostObservation, severity: str, what: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "macs", "warned"),
+    [
+        ((), ("52:54:00:00:00:01",), True),
+        (("*",), ("52:54:00:00:00:02", "52:54:00:00:00:01"), True),
+        (("eno1",), ("52:54:00:00:00:01",), False),
+        ((), ("52:54:00:00:00:02",), False),
+        ((), (), False),
+    ],
+)
+def test_networkd_file_by_the_mac_that_the_bridge_will_have(
+    names: tuple[str, ...], macs: tuple[str, ...], *, warned: bool
+) -> None:
+    file = NetworkFile(path="/etc/systemd/network/1.network", names=names, kinds=(), macs=macs)
+    observation = bridged(
+        system={"units": {"systemd-networkd.service": ACTIVE}}, network={"networkd_files": (file,)}
+    )
+    what = f"{file.path} takes whatever has the MAC 52:54:00:00:00:01, and br-uplink will"
+    assert (("warning", what) in about(Subject.BRIDGE, observation, BRIDGE)) is warned
+
+
 def test_good_card_can_join_a_bridge() -> None:
     assert about(Subject.BRIDGE, bridged(), BRIDGE) == [("ok", "eno1 can join a bridge")]
 

@@ -352,6 +352,30 @@ def test_network_managers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("on", "kind", "ports", "refused"),
+    [
+        (1, "bridge", ("enp1s0", "tap0"), True),
+        (0, "bridge", ("enp1s0", "tap0"), False),
+        (1, "bridge", ("enp1s0",), False),
+        (1, "bond", ("enp1s0", "enp2s0"), False),
+    ],
+)
+def test_a_card_that_is_a_bridge_of_other_machines(
+    on: int, kind: str, ports: tuple[str, ...], refused: bool
+) -> None:
+    card = link("eno1", "203.0.113.2/26", kind=kind)
+    observation = seen(
+        kernel={"sysctls": {"bridge.bridge-nf-call-iptables": on}},
+        network={"links": (card, *(link(name, master="eno1") for name in ports))},
+    )
+    what = (
+        "eno1 is a bridge (enp1s0, tap0), and its packets pass through the IP firewall "
+        "(bridge-nf-call-iptables is 1)"
+    )
+    assert (("error", what) in about(Subject.BRIDGE_NETFILTER, observation)) is refused
+
+
+@pytest.mark.parametrize(
     ("names", "kinds", "taken"),
     [
         (("eno1",), (), ""),
@@ -371,6 +395,27 @@ def test_greedy_networkd_files(names: Any, kinds: Any, taken: str) -> None:
     found = about(Subject.NETWORK_MANAGER, seen(network={"networkd_files": (file,)}))
     expected = ("warning", f"{file.path} takes the cloud's interfaces too ({taken})")
     assert (expected in found) is bool(taken)
+
+
+@pytest.mark.parametrize(
+    ("method", "block", "kind"),
+    [("routed", "198.51.100.0/28", "public"), ("private", "10.98.1.0/24", "private")],
+)
+def test_block_is_called_what_it_is(method: str, block: str, kind: str) -> None:
+    held = link("eno2", f"{ipaddress.IPv4Network(block)[3]}/30")
+    observation = seen(network={"links": (*NETWORK.links, held)})
+    wanted = site(external={"method": method, "block": block})
+    [(severity, what)] = about(Subject.BLOCK, observation, wanted)
+    assert (severity, what.partition(" lies in ")[2]) == ("error", f"the {kind} block {block}")
+
+
+def test_networkd_files_that_take_the_uplink_bridge() -> None:
+    file = NetworkFile(path="/etc/systemd/network/x.network", names=("br-up*",), kinds=())
+    observation = seen(network={"networkd_files": (file,)})
+    wire = site(external={"method": "bridge", "block": "198.51.100.0/28"})
+    taken = ("warning", f"{file.path} takes the cloud's interfaces too (br-uplink)")
+    assert taken in about(Subject.NETWORK_MANAGER, observation, wire)
+    assert taken not in about(Subject.NETWORK_MANAGER, observation)
 
 
 def libvirt(*networks: LibvirtNetwork, domains: tuple[Domain, ...] = ()) -> dict[str, Any]:

@@ -211,6 +211,12 @@ def test_network_files(text: str, names: tuple[str, ...], kinds: tuple[str, ...]
     assert (found.names, found.kinds) == (names, kinds)
 
 
+def test_network_file_by_mac() -> None:
+    text = "[Match]\nMACAddress=52:54:00:AB:00:01 52-54-00-ab-00-02\n"
+    found = parse_network_file("/etc/systemd/network/a.network", text)
+    assert found.macs == ("52:54:00:ab:00:01", "52:54:00:ab:00:02")
+
+
 def answer() -> dict[str, Any]:
     """What the script writes about a small Debian 13 machine."""
     ran = {

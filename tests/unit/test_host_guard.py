@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -396,3 +397,10 @@ def test_an_empty_bundle_has_no_guarded_part() -> None:
     one = Bundle(target="x", phases=(phase("packages"),))
 
     assert guarded.split(one)[1].phases == ()
+
+
+def test_the_page_has_every_key_of_the_status() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guard.md").read_text()
+    shown = json.loads(page.partition("```json\n")[2].partition("```")[0])["hosts"]["phys1"]
+    assert list(shown) == [each.name for each in dataclasses.fields(guard.GuardStatus)]
+    assert list(shown["last"]) == [each.name for each in dataclasses.fields(guard.Ended)]

@@ -169,7 +169,19 @@ def test_the_hosts_address_lies_outside_a_block_that_is_all_the_clouds(method: s
     with pytest.raises(SiteError) as caught:
         parse_site(text, Path("site.yaml"))
     [line] = caught.value.details
-    assert "hosts[0].address: expected an address outside the public block" in line
+    kind = "private" if method == "private" else "public"
+    assert f"hosts[0].address: expected an address outside the {kind} block" in line
+
+
+@pytest.mark.parametrize("method", ["routed", "private"])
+def test_published_ports_lead_to_addresses_of_the_block(method: str) -> None:
+    text = f"external: {{method: {method}, block: 10.98.1.0/24, "
+    text += "published: [{port: 80, to: 10.98.2.1}]}\n"
+    with pytest.raises(SiteError) as caught:
+        parse_site(HOST + text, Path("site.yaml"))
+    [line] = caught.value.details
+    kind = "private" if method == "private" else "public"
+    assert f"which is not among the {kind} addresses" in line
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def show_plan(plan: Plan) -> None:
     """Print what is decided: hosts, nodes, networks, and the digest."""
     render.show(f"site {plan.site}: OpenStack {plan.release}, plan {digest(plan)[:12]}")
     render.print_table(
-        ("host", "address", "nic", "data address", "KVM", "datapath", "nodes MiB", "instances MiB"),
+        ("host", "address", "nic", "data", "KVM", "OVS", "MiB nodes", "MiB instances"),
         [
             (
                 host.name,
@@ -46,7 +46,7 @@ def show_plan(plan: Plan) -> None:
         ],
     )
     render.print_table(
-        ("node", "on", "runs as", "vCPUs", "memory MiB", "disk GiB", "data address"),
+        ("node", "on", "runs as", "vCPUs", "MiB", "disk GiB", "data address"),
         [
             (
                 node.name,

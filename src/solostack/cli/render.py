@@ -45,7 +45,13 @@ def console(stream: TextIO | None = None) -> Console:
 
 def build_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Build a table of plain values; None is shown as a dash. Addresses are not broken in two."""
-    table = Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    table = Table(
+        box=rich.box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+        header_style="bold",
+    )
     for index, column in enumerate(columns):
         whole = any(isinstance(row[index], _ADDRESSES) for row in rows)
         table.add_column(column, overflow="fold", no_wrap=whole)

@@ -10,7 +10,7 @@ from typing import Any
 
 from solostack.doors.process import Executor
 from solostack.doors.progress import Step
-from solostack.engine.bundle import pack, pack_undo
+from solostack.engine.bundle import Part, pack, pack_undo
 from solostack.engine.operations import Bundle
 from solostack.errors import ApplyError, CommandError, ConfigureError
 
@@ -115,9 +115,11 @@ def undo_ledger(
     dry_run: bool = False,
     packages: str = "keep",
     disable: Sequence[str] = (),
+    part: Part | None = None,
 ) -> Report:
-    """Take back everything the machine's ledger holds, the newest first.
+    """Take back everything the machine's ledger holds, the newest first, or only a part of it.
 
+    After a part the ledger stays for the rest; only a run over everything puts it away.
     packages is "keep" or "remove". Of the packages that are kept, those of their units that disable
     names will not start at the next boot; units of packages that were there before are left alone.
     What is taken back is marked, so a run that was stopped or failed goes on where it was. Raises
@@ -129,7 +131,7 @@ def undo_ledger(
     more += ["--dry-run"] if dry_run else []
     arguments = ("undo", "--packages", packages, *more)
     follower = _Follower(executor.name, step, ())
-    return _run(executor, pack_undo(), arguments, (follower, ApplyError, UNDO_TIMEOUT_S))
+    return _run(executor, pack_undo(part), arguments, (follower, ApplyError, UNDO_TIMEOUT_S))
 
 
 class _Follower:

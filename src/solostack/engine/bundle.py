@@ -9,10 +9,23 @@ import json
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from solostack.engine.operations import SECRET_PATTERN, Bundle, Lane, Line, Operation, Step, Unit
+from solostack.engine.operations import (
+    SECRET_PATTERN,
+    Absent,
+    Bundle,
+    Directory,
+    File,
+    Lane,
+    Line,
+    Operation,
+    Packages,
+    Phase,
+    Step,
+    Unit,
+)
 from solostack.errors import StateError
 
 AGENT = Path(__file__).parent / "agent"
@@ -45,9 +58,46 @@ def pack(bundle: Bundle, secrets: Mapping[str, str], *, ledger: bool = False) ->
     return _archive(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
-def pack_undo() -> bytes:
-    """Return an archive with the agent and nothing to apply."""
-    content = {"phases": [], "secrets": {}, "ledger": True}
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of a ledger: the records of only; or, if that is empty, what came after the first.
+
+    That is all records newer than the oldest one of newer_than, but those of but and packages.
+    All hold labels as from labels().
+    """
+
+    only: tuple[str, ...] = ()
+    newer_than: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+
+    def request(self) -> dict[str, tuple[str, ...]]:
+        """Return it as the agent reads it (agent/part.py)."""
+        if self.only:
+            return {"only": self.only}
+        return {"newer_than": self.newer_than, "but": self.but}
+
+
+def labels(phases: Iterable[Phase]) -> tuple[str, ...]:
+    """Return what the things of phases are called in the ledger; packages have no name there."""
+    found: dict[str, None] = {}
+    for operation in (one for phase in phases for lane in phase.lanes for one in lane.operations):
+        match operation:
+            case File() | Directory() | Line() | Absent():
+                found[f"path {operation.path}"] = None
+            case Unit():
+                found[f"unit {operation.name}"] = None
+            case Step():
+                found[f"step {operation.name}"] = None
+            case Packages():
+                pass
+    return tuple(found)
+
+
+def pack_undo(part: Part | None = None) -> bytes:
+    """Return an archive with the agent and nothing to apply; part is what is to be undone."""
+    content: dict[str, object] = {"phases": [], "secrets": {}, "ledger": True}
+    if part is not None:
+        content["part"] = part.request()
     return _archive(json.dumps(content, sort_keys=True))
 
 

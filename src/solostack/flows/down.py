@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from solostack.doors.clock import Clock, SystemClock
 from solostack.doors.process import Executor
 from solostack.doors.progress import Progress, Step
-from solostack.engine.apply import Report, undo_ledger
+from solostack.engine.apply import Report
 from solostack.errors import CommandError, HostError, SiteError, SolostackError, StateError
 from solostack.flows import guarded, owner
 from solostack.flows.applied import applied_plan
@@ -207,7 +207,7 @@ def _undo(deployment: Deployment, host: str, *, step: Step, remove_packages: boo
     executor = deployment.host(host)
     _script(executor, _INSTANCES)
     packages = "remove" if remove_packages else "keep"
-    return undo_ledger(executor, step=step, packages=packages, disable=QUIET_UNITS)
+    return guarded.undo_guarded(deployment, host, step, packages=packages, disable=QUIET_UNITS)
 
 
 def _remove_nodes(deployment: Deployment, host: str) -> None:

@@ -1,7 +1,7 @@
 """Changes of a host's network under the guard: armed, made, confirmed by a new connection, or gone.
 
 The timer runs on the host. Whatever happens here, a killed solostack included, an unconfirmed
-change is taken back there; the next `up` finds it missing and makes it again.
+change is taken back there; the next `up` (or `down`) finds it missing and makes it again.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ import contextlib
 import dataclasses
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from solostack.doors.clock import Clock, Deadline, SystemClock
 from solostack.doors.process import Executor
 from solostack.doors.progress import Step
 from solostack.doors.ssh import SshExecutor
-from solostack.engine.apply import Report, apply_bundle
+from solostack.engine.apply import Report, apply_bundle, undo_ledger
+from solostack.engine.bundle import Part, labels
 from solostack.engine.operations import Bundle
-from solostack.errors import CommandError, ConnectError, HostError, SolostackError, UsageError
+from solostack.errors import (
+    ApplyError,
+    CommandError,
+    ConnectError,
+    HostError,
+    SolostackError,
+    UsageError,
+)
 from solostack.flows.deployment import Deployment, host_executors, host_target, site_hosts
 from solostack.host import guard, mistakes, uplink
 from solostack.host.check_model import Finding
@@ -31,6 +39,15 @@ GUARDED_PHASES = frozenset({"uplink", "firewall"})
 TIMEOUT_S = 90.0
 RETURN_TIMEOUT_S = 120.0
 POLL_S = 1.0
+# What the uplink's undo removes besides its operations' files: without the kept settings (`before`
+# in uplink_script) ours would become those of before. And the ledger's journal (JOURNAL in
+# engine/agent/ledger.py): as it was, it says that what comes back has yet to be undone.
+UNDO_FILES = (
+    uplink.STATE_PATH,
+    "/var/lib/solostack/before/uplink",
+    "/var/lib/solostack/before/uplink-sysctls",
+    "/var/lib/solostack/ledger/journal.jsonl",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +144,60 @@ def apply_guarded(deployment: Deployment, host: HostPlan, bundle: Bundle, step: 
     if tail.phases:
         reports.append(apply(tail, step))
     return merged(reports)
+
+
+def undo_guarded(
+    deployment: Deployment, host: str, step: Step, *, packages: str, disable: Sequence[str]
+) -> Report:
+    """Undo a host's ledger; what touches its way in under the guard, if it is still there.
+
+    HostError when that was taken back: then it is all in the ledger again, but for what came after
+    it. A host whose guard is not installed (any more) has everything undone at once.
+    """
+    door = _door(deployment.loaded, host, deployment.host(host))
+
+    def undo(inner: Step, part: Part | None = None, *, dry_run: bool = False) -> Report:
+        return undo_ledger(
+            door.executor,
+            step=inner,
+            packages=packages,
+            disable=disable,
+            part=part,
+            dry_run=dry_run,
+        )
+
+    planned = [each for each in deployment.plan.hosts if each.name == host]
+    if not planned or not guard.status(door.executor).installed:
+        return undo(step)
+    later, way = parts(base := deployment.base_bundle(planned[0]))
+    if not undo(step, way, dry_run=True).changed:
+        return undo(step)
+    reports = []
+    try:
+        reports.append(undo(step, later))
+    except ApplyError as error:
+        # As in a run over everything, the rest goes all the same. The last part tries it again,
+        # and fails if that does.
+        step.note(error.message)
+    door = dataclasses.replace(door, nic=planned[0].nic)
+    touched = guard.watched(split(base)[1].phases, more=UNDO_FILES)
+    with guarded(door, what="uplink and firewall given back", touched=touched, step=step) as inner:
+        reports.append(undo(inner, way))
+    reports.append(undo(step))
+    return merged(reports)
+
+
+def parts(base: Bundle) -> tuple[Part, Part]:
+    """Return the parts of a host's ledger to undo before the rest: what came later, the way in.
+
+    Of a deployment that was made in one go this is its order, reversed: compute, nodes | firewall,
+    uplink | network, guard and the rest. A later `up` appends what it made anew, of any phase. So
+    the way in is told by its names, wherever it is; and of the base, which has the guard, nothing
+    goes before it. Else the order stays. What moves is of the base and goes after things of compute
+    hosts and nodes that are older: it works without them, as it is made before any of them is.
+    """
+    way = labels(split(base)[1].phases)
+    return Part(newer_than=way, but=labels(base.phases)), Part(only=way)
 
 
 def split(bundle: Bundle) -> tuple[Bundle, Bundle, Bundle]:

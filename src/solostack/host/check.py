@@ -26,6 +26,7 @@ from solostack.site.model import Site
 Rule = Callable[[Look], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
+    check_system.hosts_rule,
     check_system.root_rule,
     check_system.debian_rule,
     check_machine.architecture_rule,

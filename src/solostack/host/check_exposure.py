@@ -140,7 +140,11 @@ def _ssh_ports(look: Look) -> frozenset[int]:
 def ssh_rule(look: Look) -> Iterator[Finding]:
     """Whether whoever runs this check can still log in when the firewall is on."""
     session = look.seen.session
-    found = [*_wrong_port(look, session), *_wrong_source(look, session)]
+    found = [
+        *_wrong_port(look, session),
+        *_wrong_source(look, session),
+        *_wrong_way(look, session),
+    ]
     yield from found
     if not found:
         sources = ", ".join(str(network) for network in look.site.firewall.ssh_from)
@@ -193,7 +197,9 @@ def _wrong_source(look: Look, session: Session | None) -> Iterator[Finding]:
                 why="ssh_from lists IPv4 networks: your next login would not get through",
                 todo=f"log in to {look.host.address} over IPv4, or leave out firewall.ssh_from",
             )
-    elif not any(client in network for network in allowed) and _arrives_at_uplink(look, client):
+    elif not any(client in network for network in allowed) and _answered_by(
+        look, client, frozenset({look.host.nic, look.uplink})
+    ):
         yield error(
             Subject.SSH,
             f"you come from {client}, which is not in firewall.ssh_from",
@@ -203,11 +209,50 @@ def _wrong_source(look: Look, session: Session | None) -> Iterator[Finding]:
         )
 
 
-def _arrives_at_uplink(look: Look, client: ipaddress.IPv4Address) -> bool:
-    """Whether answers to client leave by the uplink: other interfaces are not judged."""
+def _wrong_way(look: Look, session: Session | None) -> Iterator[Finding]:
+    """A way in that the guard takes for no proof (guard_agent/way_in.py, require_new_session).
+
+    IPv6 is not judged: its addresses are not looked at. On a local host the gateway is the proof.
+    """
+    if session is None or look.host.local:
+        return
+    cards = _card_devices(look)
+    links = [look.seen.network.link(name) for name in sorted(cards)]
+    held = {item.interface.ip for link in links if link is not None for item in link.addresses}
+    server = ipaddress.ip_address(session.server)
+    client = ipaddress.ip_address(session.client)
+    # Where the card holds nothing, the rule about its address says what to do.
+    if isinstance(server, ipaddress.IPv4Address) and held and server not in held:
+        what = f"you reach this host at {server}, which is no address of {look.host.nic}"
+    elif isinstance(client, ipaddress.IPv4Address) and not _answered_by(look, client, cards):
+        what = f"answers to you ({client}) do not leave by {look.host.nic}"
+    else:
+        return
+    finding = warning if look.is_ours else error
+    yield finding(
+        Subject.SSH,
+        what,
+        why="up keeps a change of the card or the firewall only when a new SSH session through "
+        f"{look.host.nic} confirms it; one by a VPN or another card shows nothing, and the change "
+        "would be taken back every time",
+        todo=f"reach it at {look.host.address} through {look.host.nic}: set the host's address in "
+        "the site, and see that no VPN or entry of ~/.ssh/config leads another way; or run "
+        "solostack on the host itself, with local: true",
+    )
+
+
+def _answered_by(look: Look, client: ipaddress.IPv4Address, devices: frozenset[str]) -> bool:
+    """Whether answers to client leave by one of devices: the firewall judges no other interface."""
     ways = [route for route in look.seen.network.routes if client in route.destination]
     best = max(ways, key=lambda route: route.destination.prefixlen, default=None)
-    return best is None or best.device in {look.host.nic, look.uplink}
+    return best is None or best.device in devices
+
+
+def _card_devices(look: Look) -> frozenset[str]:
+    """Return the card, and what it is a port of: addresses and routes are on that then."""
+    link = look.seen.network.link(look.host.nic)
+    master = link.master if link is not None else ""
+    return frozenset({look.host.nic, look.uplink, master} - {""})
 
 
 def networks_rule(look: Look) -> Iterator[Finding]:

@@ -178,6 +178,7 @@ def _legacy(look: Look) -> Iterator[Finding]:
 
 def bridge_netfilter_rule(look: Look) -> Iterator[Finding]:
     """With br_netfilter, packets within a bridge pass through the IP firewall as well."""
+    yield from _bridged_card(look)
     if not look.seen.kernel.sysctls.get("bridge.bridge-nf-call-iptables", 0):
         yield ok(Subject.BRIDGE_NETFILTER, "bridged packets do not pass through the IP firewall")
         return
@@ -210,6 +211,26 @@ def bridge_netfilter_rule(look: Look) -> Iterator[Finding]:
             what,
             why="a forward chain that drops would cut the nodes off from each other",
             todo=todo,
+        )
+
+
+def _bridged_card(look: Look) -> Iterator[Finding]:
+    """A card that is a bridge of somebody: its frames meet the rules about the card.
+
+    br_netfilter shows them to prerouting as arrived by the bridge itself (br_nf_pre_routing).
+    """
+    link = look.seen.network.link(look.host.nic)
+    ports = [each.name for each in look.seen.network.links if each.master == look.host.nic]
+    if link is None or link.kind != "bridge" or len(ports) < 2:
+        return
+    if look.seen.kernel.sysctls.get("bridge.bridge-nf-call-iptables", 0):
+        yield error(
+            Subject.BRIDGE_NETFILTER,
+            f"{link.name} is a bridge ({', '.join(sorted(ports))}), and its packets pass through "
+            "the IP firewall (bridge-nf-call-iptables is 1)",
+            why="the firewall drops what arrives by the card for addresses that are not ours; "
+            f"packets from and to other machines on {link.name} would be dropped with it",
+            todo="sysctl net.bridge.bridge-nf-call-iptables=0, and keep it in /etc/sysctl.d",
         )
 
 

@@ -224,6 +224,7 @@ def _bridge_manager(look: Look) -> Iterator[Finding]:
             "with the address in /etc/network/interfaces; or set external.method: proxy",
         )
     networkd = "systemd-networkd.service" in units and units["systemd-networkd.service"].active
+    yield from _by_mac(look) if networkd else ()
     for file in look.seen.network.networkd_files if networkd else ():
         # The first that matches is the one that is used, see systemd.network(5).
         if not matched(file, (nic,)):
@@ -235,6 +236,20 @@ def _bridge_manager(look: Look) -> Iterator[Finding]:
             f"{nic}; solostack-watch.service moves them to {UPLINK_BRIDGE} again",
         )
         return
+
+
+def _by_mac(look: Look) -> Iterator[Finding]:
+    link = look.seen.network.link(look.host.nic)
+    for file in look.seen.network.networkd_files:
+        taken = matched(file, (UPLINK_BRIDGE,)) if file.names else not file.kinds
+        if link is not None and link.mac in file.macs and taken:
+            yield warning(
+                Subject.BRIDGE,
+                f"{file.path} takes whatever has the MAC {link.mac}, and {UPLINK_BRIDGE} will",
+                why="systemd-networkd would configure the card and the bridge alike, with the same "
+                "addresses and routes on both",
+                todo=f"add Name={link.name} to its [Match]",
+            )
 
 
 def _mac_filter(look: Look) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ class Subject(enum.StrEnum):
     FIREWALL = "firewall"
     GATEWAY = "gateway"
     HOSTNAME = "hostname"
+    HOSTS = "hosts"
     KERNEL = "kernel"
     KVM = "kvm"
     LIBVIRT = "libvirt"

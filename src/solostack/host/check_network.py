@@ -73,6 +73,9 @@ PORT_NEEDS = (
 )  # fmt: skip
 
 
+_ARRIVES = "floating IPs are reached through it"
+
+
 def nic_rule(look: Look) -> Iterator[Finding]:
     """The site's NIC is there, has a cable, and holds the site's address."""
     nic = look.host.nic
@@ -84,7 +87,7 @@ def nic_rule(look: Look) -> Iterator[Finding]:
         yield error(
             Subject.NIC,
             f"there is no interface {nic}",
-            why="the public block arrives there",
+            why=_ARRIVES,
             todo=f"set nic: {(near or [*_holders(look), *hardware[-1:], 'NAME'])[0]} in the site; "
             f"the host has {', '.join(names)}",
         )
@@ -95,7 +98,7 @@ def nic_rule(look: Look) -> Iterator[Finding]:
         yield error(
             Subject.NIC,
             f"{nic} has no link",
-            why="no cable, or the interface is down; the public block arrives there",
+            why=f"no cable, or the interface is down; {_ARRIVES}",
             todo=f"plug the cable in, or: ip link set {nic} up",
         )
     yield from _nic_details(look, link)
@@ -225,11 +228,16 @@ def _block_addresses(look: Look, ours: frozenset[str]) -> Iterator[str]:
         for address in link.addresses
     ]
     for block in _public_networks(look):
+        title = f"the {_kind(look)} block {block}"
         for name, interface in held:
             if interface.ip in block:
-                yield f"{interface} on {name} lies in the public block {block}"
+                yield f"{interface} on {name} lies in {title}"
             elif not on_wire and interface.network.overlaps(block):
-                yield f"the network {interface.network} of {name} holds the public block {block}"
+                yield f"the network {interface.network} of {name} holds {title}"
+
+
+def _kind(look: Look) -> str:
+    return "private" if look.site.external.method is ExternalMethod.PRIVATE else "public"
 
 
 def _block_routes(look: Look, ours: frozenset[str]) -> Iterator[str]:
@@ -238,14 +246,14 @@ def _block_routes(look: Look, ours: frozenset[str]) -> Iterator[str]:
     for block in _public_networks(look):
         for route in look.seen.network.routes:
             if route.gateway is not None and route.gateway in block:
-                yield f"the gateway {route.gateway} lies in the public block {block}"
+                yield f"the gateway {route.gateway} lies in the {_kind(look)} block {block}"
             # A wider route with a gateway is one way out of several; the block's own is preferred.
             inside = route.destination.prefixlen and route.destination.subnet_of(block)
             if on_wire and route.device in cards:
                 continue
             if inside and route.device not in ours and (route.device or not look.is_ours):
                 where = route.device or "nowhere"
-                yield f"{route.destination} of the public block is routed to {where}"
+                yield f"{route.destination} of the {_kind(look)} block is routed to {where}"
 
 
 def prefix_rule(look: Look) -> Iterator[Finding]:

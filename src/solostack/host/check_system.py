@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from solostack.host.check_model import Finding, Look, Subject, error, info, ok, warning
 from solostack.host.probe_observation import System
 from solostack.host.probe_parse import NEEDED_PACKAGES
+from solostack.plan.build import home_of
+from solostack.site.model import Role
 from solostack.site.releases import RELEASES
 
 LEAST_PYTHON = (3, 11)
@@ -16,6 +18,21 @@ NOVA_VERSIONS: Mapping[str, int] = {"2025.1": 31}
 """Nova's major version in each OpenStack release (releases.openstack.org)."""
 
 _EPOCH_AND_MAJOR = re.compile(r"^(?:\d+:)?(\d+)\.")
+
+
+def hosts_rule(look: Look) -> Iterator[Finding]:
+    """One host for now: nothing carries the data network from one host to another yet."""
+    home = home_of(look.site, Role.CONTROLLER)
+    if look.host is home:
+        yield ok(Subject.HOSTS, f"{home.name} is the home of the controller")
+        return
+    yield error(
+        Subject.HOSTS,
+        f"{look.host.name} cannot join the cloud on {home.name} yet",
+        why="nothing joins the hosts' data networks: this host would never reach the controller, "
+        "and up would fail only after a long time",
+        todo=f"keep one host in the site for now: take {look.host.name} out of hosts",
+    )
 
 
 def debian_rule(look: Look) -> Iterator[Finding]:

@@ -135,7 +135,10 @@ def parse_network_file(path: str, text: str) -> NetworkFile:
     match = parser["Match"] if parser.has_section("Match") else {}
     kinds = f"{match.get('type', '')} {match.get('kind', '')}"
     return NetworkFile(
-        path=path, names=tuple(match.get("name", "").split()), kinds=tuple(kinds.split())
+        path=path,
+        names=tuple(match.get("name", "").split()),
+        kinds=tuple(kinds.split()),
+        macs=tuple(match.get("macaddress", "").lower().replace("-", ":").split()),
     )
 
 

@@ -220,11 +220,15 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFile:
-    """A systemd-networkd .network file of this host: the names and kinds its [Match] takes."""
+    """A systemd-networkd .network file of this host: the names, kinds and MACs its [Match] takes.
+
+    macs are in small letters; PermanentMACAddress is not among them, only hardware has one.
+    """
 
     path: str
     names: tuple[str, ...]
     kinds: tuple[str, ...]
+    macs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

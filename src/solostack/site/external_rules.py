@@ -231,11 +231,13 @@ def _no_floating_ip(site: Site, location: Location, address: IPv4Address) -> Pro
     if block is not None and address in block:
         reason = why_not_floating(site, address)
     usable = floating_addresses(site) if block is None or block_is_sound(site) else ()
+    kind = "private" if site.external.method is ExternalMethod.PRIVATE else "public"
+    why = reason[1] if reason else f"which is not among the {kind} addresses"
     near = min(usable, key=lambda each: abs(int(each) - int(address)), default=None)
     return Problem(
         location=location,
         expected="an address that can be a floating IP",
-        found=f"{address}, " + (reason[1] if reason else "which is not among the public addresses"),
+        found=f"{address}, {why}",
         suggestion="" if near is None else did_you_mean(near),
     )
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from solostack.site.document import Location
-from solostack.site.model import IPv4Network, Site
+from solostack.site.model import ExternalMethod, IPv4Network, Site
 from solostack.site.networks import VERIFY_NETWORKS, supernet
 from solostack.site.problems import Problem, did_you_mean
 
@@ -50,7 +50,8 @@ def ranges(site: Site) -> tuple[Range, ...]:
     external = site.external
     found = []
     if external.block is not None:
-        title = "the public block"
+        private = external.method is ExternalMethod.PRIVATE
+        title = "the private block" if private else "the public block"
         block = Range(
             location=("external", "block"), title=title, network=external.block, public=True
         )

@@ -120,7 +120,14 @@ def _run(
             raise Failure("there is no ledger")
         remove = "remove" in arguments
         disable = [after for word, after in pairwise(arguments) if word == "--disable"]
-        undo = Undo(machine, machine.ledger, reporter, remove_packages=remove, disable=disable)
+        undo = Undo(
+            machine,
+            machine.ledger,
+            reporter,
+            remove_packages=remove,
+            disable=disable,
+            part=bundle.get("part"),
+        )
         undo.run()
         return undo.changed, undo.failed
     from .runner import Runner

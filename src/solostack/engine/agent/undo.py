@@ -8,13 +8,14 @@ import time
 
 from .files import ABSENT, DIRECTORY, FILE, NOTHING, State, clear_leftover
 from .ledger import Ledger, read_blob, unpack
+from .part import chosen
 from .pending import is_watched
 from .report import UNCHANGED, Failure, Outcome, Reporter
 from .units import ENABLED_BY_LINK, STOPPABLE, is_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .runner import Machine
@@ -24,7 +25,7 @@ UNIT_LIMIT_S = 180.0
 
 
 class Undo:
-    """One run over the ledger."""
+    """One run over the ledger, or over a part of it (part.chosen): the rest then stays open."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Undo:
         *,
         remove_packages: bool,
         disable: Sequence[str] = (),
+        part: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._machine = machine
         self._ledger = ledger
@@ -41,6 +43,8 @@ class Undo:
         self._remove_packages = remove_packages
         self._disable = tuple(disable)
         self._entries = ledger.open_entries()
+        self._chosen = {entry["id"] for entry in chosen(self._entries, part)}
+        self._whole = part is None
         self._unfinished: list[str] = []
         self.changed: list[str] = []
         self.failed: dict[str, object] | None = None
@@ -52,6 +56,9 @@ class Undo:
         for entry in reversed(self._entries):
             if self._machine.commands.stopped or self._reporter.gone:
                 return
+            if entry["id"] not in self._chosen:
+                self._leave(entry)
+                continue
             if self._is_needed(entry):
                 continue
             if entry["kind"] == "packages" and not self._remove_packages:
@@ -71,13 +78,20 @@ class Undo:
         for entry in kept:
             if self._attempt(entry, self._keep):
                 self._mark(entry)
-        if self.failed is None and self._entries and not self._machine.dry_run:
+        # Of a part the contents stay where they are: who restores the journal opens it again.
+        whole = self._whole and self.failed is None
+        if whole and self._entries and not self._machine.dry_run:
             self._machine.pending.clear()
             folder = self._ledger.archive()
             self._reporter.emit("say", op="ledger", text=f"kept in {folder}")
 
+    def _leave(self, entry: dict[str, Any]) -> None:
+        """Leave a record to another run; what its undo runs then has to be there."""
+        if entry["kind"] == "step":
+            self._unfinished.append(json.loads(read_blob(entry["blob"]))["undo"])
+
     def _is_needed(self, entry: dict[str, Any]) -> bool:
-        """Say whether an undo that failed names this path: run again, it needs what is there."""
+        """Say whether an undo that failed or is left names this path: it needs what is there."""
         return entry["kind"] == "path" and any(entry["path"] in text for text in self._unfinished)
 
     def _mark(self, entry: dict[str, Any]) -> None:
