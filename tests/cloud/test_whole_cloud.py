@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cloud
 FIRST, LAST = "198.51.100.0", "198.51.100.15"
 # Spread over a whole run: while preparing the host, copying trees, migrating databases, making the
 # disk, booting nodes, starting compute, opening the cloud, verifying.
-KILLED_AFTER_S = (2, 5, 9, 15, 22, 30, 40, 50, 60, 75)
+KILLED_AFTER_S = (2, 5, 9, 15, 22, 30, 40, 50, 35, 30)
 
 
 def host_text(operator: Operator, *command: str) -> str:
@@ -31,6 +31,7 @@ def host_text(operator: Operator, *command: str) -> str:
 
 
 def test_up_killed_ten_times_ends_in_a_verified_cloud(operator: Operator) -> None:
+    finished = 0
     for after_s in KILLED_AFTER_S:
         process = subprocess.Popen(
             operator.argv(*operator.command("up", "--yes")),
@@ -39,11 +40,14 @@ def test_up_killed_ten_times_ends_in_a_verified_cloud(operator: Operator) -> Non
             env=operator.environment(),
         )
         time.sleep(after_s)
+        finished += process.poll() is not None
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert finished <= 1, "on a machine this fast the moments must be closer together"
     value = operator.solostack("up", "--yes")
-    assert value["verify"]["ok"], value["verify"]
-    names = {check["name"] for check in value["verify"]["checks"] if check["ok"]}
+    report = value["verify"] if "verify" in value else operator.solostack("verify")
+    assert report["ok"], report
+    names = {check["name"] for check in report["checks"] if check["ok"]}
     assert len(names) >= 10, names
 
 

@@ -141,7 +141,10 @@ def guard_operations() -> tuple[Operation, ...]:
             name="network guard at boot",
             run=f"systemctl daemon-reload\nsystemctl -q enable {UNIT}\n",
             unless=f"systemctl -q is-enabled {UNIT}",
-            undo=f"systemctl -q disable --now {UNIT} || true\nrm -rf {STATE_FOLDER}\n",
+            undo=f"systemctl -q disable --now {UNIT} || true\n"
+            # Files of the operator's that a way back moved aside stay for him to look at.
+            f"[ ! -d {STATE_FOLDER} ] || find {STATE_FOLDER} -mindepth 1 -maxdepth 1 "
+            f"! -name aside -exec rm -rf {{}} +\nrmdir {STATE_FOLDER} 2>/dev/null || true\n",
         ),
     )
 
