@@ -32,8 +32,10 @@ from solostack.site.loader import LoadedSite
 from solostack.site.model import Role
 
 # Instances that the API could not delete any more, then what services left in Open vSwitch and on
-# disk. Only Nova's own domains: names of other machines never begin so under libvirt's polkit rule.
+# disk; nothing where the host never became a chassis of ours. Only Nova's own domains: names of
+# other machines never begin so under libvirt's polkit rule.
 _INSTANCES = """set -eu
+grep -qs '"chassis ' /var/lib/solostack/ledger/journal.jsonl || exit 0
 command -v virsh >/dev/null || exit 0
 for name in $(virsh -q -c qemu:///system list --all --name | grep '^instance-' || true); do
     virsh -q -c qemu:///system destroy "$name" >/dev/null 2>&1 || true
