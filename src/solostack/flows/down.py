@@ -36,6 +36,8 @@ from solostack.site.model import Role
 # other machines never begin so under libvirt's polkit rule.
 _INSTANCES = """set -eu
 grep -qs '"chassis ' /var/lib/solostack/ledger/journal.jsonl || exit 0
+mkdir -p /var/lib/solostack/before
+touch /var/lib/solostack/before/chassis
 command -v virsh >/dev/null || exit 0
 for name in $(virsh -q -c qemu:///system list --all --name | grep '^instance-' || true); do
     virsh -q -c qemu:///system destroy "$name" >/dev/null 2>&1 || true
@@ -47,14 +49,19 @@ for space in $(ip netns list | cut -d' ' -f1 | grep '^ovnmeta-' || true); do
 done
 ovs-vsctl --if-exists del-br br-int 2>/dev/null || true
 """
-# What services and libvirt make beside what they were told; kept where it was there before.
+# What services and libvirt make beside what they were told; kept where it was there before, and
+# all of Nova's where the host never became a chassis of ours (noted above; the journal is away).
 _REMAINS = """set -eu
 for node in "$@"; do
     systemctl stop "solostack-seed-$node" 2>/dev/null || true
     ip netns delete "solostack-seed-$node" 2>/dev/null || true
     rm -rf --one-file-system "/var/lib/solostack/nodes/$node"
 done
-rm -rf --one-file-system /var/lib/nova/instances/* /var/lib/nova/compute_id
+chassis=/var/lib/solostack/before/chassis
+if [ -e "$chassis" ]; then
+    rm -rf --one-file-system /var/lib/nova/instances/* /var/lib/nova/compute_id
+    rm "$chassis"
+fi
 rmdir /var/lib/solostack/nodes 2>/dev/null || true
 before=/var/lib/solostack/before/state.json
 if [ -e "$before" ]; then
