@@ -131,3 +131,7 @@ class CommandError(SolostackError):
         super().__init__(message, details=details, hint=hint)
         self.status = status
         self.stderr = stderr
+
+
+class CommandTimeoutError(CommandError):
+    """A command did not end within its time, and was ended."""

@@ -57,6 +57,19 @@ def test_steps_nest_and_are_timed() -> None:
     assert [timing.path for timing in progress.timings] == [("bake", "controller"), ("bake",)]
 
 
+def test_what_ran_elsewhere_is_kept_under_its_step() -> None:
+    progress = Recorder(FakeClock())
+
+    with progress.step("configure") as step:
+        step.record("nova", 12.5)
+
+    assert [(one.path, one.duration_s) for one in progress.timings] == [
+        (("configure", "nova"), 12.5),
+        (("configure",), 0.0),
+    ]
+    assert [call[0] for call in progress.calls] == ["start", "end"], "nothing is shown for it"
+
+
 @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), SystemExit()])
 def test_a_step_that_is_left_by_any_exception_has_failed(error: BaseException) -> None:
     progress = Recorder(FakeClock())

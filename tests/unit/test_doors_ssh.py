@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from solostack.doors.process import Completed, OnLine
 from solostack.doors.ssh import SshExecutor, SshTarget, ssh_argv
-from solostack.errors import CommandError, ConnectError
+from solostack.errors import CommandError, CommandTimeoutError, ConnectError
 
 HOST = SshTarget(name="phys1", address="203.0.113.2")
 
@@ -142,3 +142,14 @@ def test_a_failing_command_that_may_fail_is_an_answer() -> None:
     done = SshExecutor(HOST, local=Answer(status=1, stdout=b"out")).run(("false",), check=False)
 
     assert done == Completed(("false",), 1, b"out", b"")
+
+
+def test_a_command_without_an_end_names_the_machine_and_what_to_try() -> None:
+    class Silent(Answer):
+        def run(self, *_: object, **__: object) -> Completed:
+            raise CommandTimeoutError("localhost: no end within 5 s: ssh -o BatchMode=yes ...")
+
+    with pytest.raises(CommandTimeoutError) as caught:
+        SshExecutor(HOST, local=Silent()).run(("systemctl", "is-active", "a"), timeout_s=5)
+    assert caught.value.message == "phys1: no end within 5 s: systemctl is-active a"
+    assert caught.value.hint.startswith("see whether it answers: ssh ")

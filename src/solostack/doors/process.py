@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from solostack.errors import CommandError
+from solostack.errors import CommandError, CommandTimeoutError
 
 ERROR_LINES = 15
 KILL_GRACE_S = 5.0
@@ -226,7 +226,7 @@ def _collect(
         status = process.wait(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         _kill(process)
-        raise CommandError(
+        raise CommandTimeoutError(
             f"{name}: no end within {timeout_s:.0f} s: {printable(argv)}",
             details=_tail(b"".join(err) or b"".join(out)),
         ) from None

@@ -101,6 +101,12 @@ class Step:
         with self._progress._lock:
             self._progress.on_note(self.path, text)
 
+    def record(self, title: str, duration_s: float) -> None:
+        """Keep the time of a part that ran, and was timed, elsewhere; shows nothing now."""
+        with self._progress._lock:
+            timing = Timing(path=(*self.path, title), duration_s=duration_s)
+            self._progress._timings.append(timing)
+
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Run a step that is part of this one."""

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from solostack.doors.process import Completed, Executor, LocalExecutor, OnLine
-from solostack.errors import CommandError, ConnectError, StateError
+from solostack.doors.process import Completed, Executor, LocalExecutor, OnLine, printable
+from solostack.errors import CommandError, CommandTimeoutError, ConnectError, StateError
 
 SSH_FAILURE_STATUS = 255
 CONNECT_TIMEOUT_S = 10
@@ -62,15 +62,24 @@ class SshExecutor:
     ) -> Completed:
         """See Executor; raises ConnectError when the machine itself cannot be reached."""
         command = (*ssh_argv(self._target), shlex.join(argv))
-        done = self._local.run(
-            command, stdin=stdin, timeout_s=timeout_s, check=False, on_line=on_line
-        )
+        by_hand = f"{shlex.join(ssh_argv(self._target))} true"
+        try:
+            done = self._local.run(
+                command, stdin=stdin, timeout_s=timeout_s, check=False, on_line=on_line
+            )
+        except CommandTimeoutError as error:
+            # It may be slow; or gone, with the shared connection to it still there.
+            raise CommandTimeoutError(
+                f"{self.name}: no end within {timeout_s:.0f} s: {printable(argv)}",
+                details=error.details,
+                hint=f"see whether it answers: {by_hand}",
+            ) from None
         stderr = done.stderr.decode("utf-8", "replace")
         if done.status == SSH_FAILURE_STATUS:
             raise ConnectError(
                 f"{self.name}: no SSH connection to {self._target.user}@{self._target.address}",
                 details=stderr.strip().splitlines()[-5:],
-                hint=f"try it by hand: {shlex.join(ssh_argv(self._target))} true",
+                hint=f"try it by hand: {by_hand}",
             )
         if check and done.status != 0:
             raise CommandError(
