@@ -40,18 +40,20 @@ mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_SECCOMP=0
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 exec systemd-nspawn -q -D "$1/root" --register=no --keep-unit -b --capability=all \
-    --resolv-conf=off --timezone=off --link-journal=no --machine=engine-test
+    --resolv-conf=off --timezone=off --link-journal=no --machine="$4"
 """
 CAGE = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc")
 
 
 @contextlib.contextmanager
-def open_container(folder: Path) -> Iterator[Box]:
-    """Boot a container; folder is an empty one to mount on."""
+def open_container(folder: Path, recipe: Recipe = RECIPE) -> Iterator[Box]:
+    """Boot a container of a recipe's tree; folder is an empty one to mount on."""
     with Progress().step("tree") as step:
-        build_tree(LocalExecutor(), CACHE, RECIPE, step)
+        build_tree(LocalExecutor(), CACHE, recipe, step)
     group = f"solostack-engine-test-{os.getpid()}"
-    argv = (*CAGE, "sh", "-c", START, "sh", folder, tree_path(CACHE, RECIPE), group)
+    # The machine's name is the host's name in it, and has a folder under /run on this machine.
+    machine = f"engine-test-{os.getpid()}"
+    argv = (*CAGE, "sh", "-c", START, "sh", folder, tree_path(CACHE, recipe), group, machine)
     with (folder.parent / "console").open("wb") as console:
         holder = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT

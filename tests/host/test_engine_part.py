@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,7 +78,7 @@ def undo(box: Box, part: Part | None = None, *, dry_run: bool = False) -> Report
 
 
 def killed(box: Box, part: Part, lines: int) -> None:
-    """Start a partial undo and kill it after so many of its events."""
+    """Start a partial undo and kill it after so many of its events, if it still runs then."""
     archive = box.path("/tmp/archive")
     archive.write_bytes(pack_undo(part))
     argv = (*box.prefix, "python3", "-I", "-S", "-c", BOOT, "undo")
@@ -87,9 +88,12 @@ def killed(box: Box, part: Part, lines: int) -> None:
         )
     with process:
         assert process.stdout is not None
-        for _ in range(lines):
+        assert process.stdout.readline()
+        pid = agent_pid(process)
+        for _ in range(lines - 1):
             process.stdout.readline()
-        os.kill(agent_pid(process), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["made at once", "and changed later"])

@@ -90,6 +90,21 @@ def test_events_become_progress_and_a_report() -> None:
     assert report.machine == "node"
 
 
+def test_the_time_of_each_lane_is_kept_but_not_of_a_dry_run() -> None:
+    events = [
+        {**DONE, "phase": phase, "lane": lane, "seconds": seconds}
+        for phase, lane, seconds in (("services", "nova", 9.0), ("services", "glance", 0.1),
+                                     ("units", "nova", 1.5))
+    ]  # fmt: skip
+    kept = []
+    for dry_run in (True, False):
+        progress = Progress()
+        with progress.step("configure") as step:
+            apply_bundle(Replay(*events, END), EMPTY, {}, step=step, dry_run=dry_run)
+        kept.append([(one.path, one.duration_s) for one in progress.timings[:-1]])
+    assert kept == [[], [(("configure", "nova"), 10.5)]]
+
+
 def failed(operation: str) -> dict[str, object]:
     return {
         "event": "report",

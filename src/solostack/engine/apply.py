@@ -18,6 +18,8 @@ UNDO_TIMEOUT_S = 1800.0
 COMMAND_NOT_FOUND = 127
 ERROR_LINES = 30
 HIDDEN = "***"
+# Lanes that took less would only hide the others in the report of times.
+RECORDED_S = 0.2
 # The archive holds secrets: it is kept in memory (memfd_create(2)), no file of it is ever written.
 BOOT = """
 import os, sys
@@ -84,6 +86,13 @@ class Report:
         """The diffs of a dry run that are not empty."""
         return tuple(change.diff for change in self.changes if change.diff)
 
+    def lanes(self) -> dict[str, float]:
+        """Return the seconds that each lane's operations took, lanes of one name in one sum."""
+        seconds: dict[str, float] = {}
+        for one in self.timings:
+            seconds[one.lane] = seconds.get(one.lane, 0.0) + one.duration_s
+        return seconds
+
 
 def apply_bundle(
     executor: Executor,
@@ -100,12 +109,19 @@ def apply_bundle(
     ledger keeps how everything was before on that machine, for undo_ledger. Raises ConfigureError
     (ApplyError with ledger, which is for physical hosts) naming the machine and the operation;
     StateError for a secret that does not exist. ConnectError comes through from the executor.
+    The lanes' times are recorded as parts of step; together they are more than the whole, because
+    lanes of one phase run side by side.
     """
     archive = pack(bundle, secrets, ledger=ledger)
     follower = _Follower(executor.name, step, tuple(secrets.values()))
     arguments = ("dry-run",) if dry_run else ("apply",)
     error = ApplyError if ledger else ConfigureError
-    return _run(executor, archive, arguments, (follower, error, timeout_s))
+    report = _run(executor, archive, arguments, (follower, error, timeout_s))
+    if not dry_run:
+        for lane, duration_s in report.lanes().items():
+            if duration_s >= RECORDED_S:
+                step.record(lane, duration_s)
+    return report
 
 
 def undo_ledger(

@@ -89,12 +89,12 @@ def put(path: str, wanted: State) -> None:
         _put_directory(path, now, wanted)
     elif wanted.kind == now.kind == FILE and wanted.content == now.content:
         _set_access(path, wanted)
+        if wanted.mtime_ns:
+            os.utime(path, ns=(wanted.mtime_ns, wanted.mtime_ns))
     else:
         if now.kind == DIRECTORY:
             os.rmdir(path)
         _replace(path, wanted)
-    if wanted.kind == FILE and wanted.mtime_ns:
-        os.utime(path, ns=(wanted.mtime_ns, wanted.mtime_ns))
 
 
 def clear_leftover(path: str) -> None:
@@ -138,6 +138,9 @@ def _replace(path: str, wanted: State) -> None:
             file.flush()
             os.fchown(file.fileno(), wanted.uid, wanted.gid)
             os.fchmod(file.fileno(), wanted.mode)
+            # Before it gets its name: whoever is killed after that leaves nothing to put right.
+            if wanted.mtime_ns:
+                os.utime(file.fileno(), ns=(wanted.mtime_ns, wanted.mtime_ns))
             os.fsync(file.fileno())
     os.rename(beside, path)
 
