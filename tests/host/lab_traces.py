@@ -15,7 +15,9 @@ def find_traces(name: str, directory: Path) -> list[str]:
     mark = f"solostack-lab-{name}-"
     texts = (mark.encode(), f"{directory}/".encode())
     found = [f"namespace {entry}" for entry in _entries("/run/netns") if entry.startswith(mark)]
-    found += [f"group {path}" for path in Path("/sys/fs/cgroup").rglob(f"{mark}*")]
+    # Not rglob(): it fails when somebody else's group goes away meanwhile.
+    groups = (path for path, _, _ in os.walk("/sys/fs/cgroup"))
+    found += [f"group {path}" for path in groups if Path(path).name.startswith(mark)]
     found += [
         f"link {link}"
         for link in _entries("/sys/class/net")

@@ -73,9 +73,10 @@ def processes_in_namespace(name: str) -> tuple[Process, ...]:
 def processes_in_group(directory: Path) -> tuple[Process, ...]:
     """Return the processes of a control group and of the groups below it."""
     found = []
-    for file in directory.glob("**/cgroup.procs"):
+    # Not glob(): it fails when a group goes away meanwhile, as they do when a host ends.
+    for group, _, _ in os.walk(directory):
         with contextlib.suppress(OSError):
-            pids = [int(text) for text in file.read_text().split()]
+            pids = [int(text) for text in (Path(group) / "cgroup.procs").read_text().split()]
             found += [Process(pid, argv) for pid in pids if (argv := read_argv(pid))]
     return tuple(found)
 
