@@ -47,13 +47,13 @@ def test_smallest_useful_file_has_under_ten_lines_and_all_defaults() -> None:
     assert loaded.site == Site.model_validate(wanted)
 
 
-@pytest.mark.parametrize("name", ["minimal", "full"])
+@pytest.mark.parametrize("name", ["minimal", "full", "every-key"])
 def test_examples_load(name: str) -> None:
     load_site(ROOT / "examples" / f"{name}.yaml")
 
 
 def test_full_example_gives_every_value() -> None:
-    site = load_site(ROOT / "examples" / "full.yaml").site
+    site = load_site(ROOT / "examples" / "every-key.yaml").site
     assert site.release == "2025.1"
     assert [host.name for host in site.hosts] == ["phys1", "phys2"]
     assert site.nodes.network.runtime is Runtime.VM

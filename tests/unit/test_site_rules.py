@@ -303,3 +303,42 @@ def test_rules_never_fail_on_any_networks(
     else:
         assert not site.external.transit.overlaps(supernet(block))
         assert None not in assign_data_addresses(site).values()
+
+
+EXTERNAL_DIRECTORY = """\
+directory:
+  provider: external
+  external:
+    url: ldaps://ds.example.org
+    bind_dn: cn=reader,dc=example,dc=org
+    bind_password_file: password
+    user_tree: ou=people,dc=example,dc=org
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "says"),
+    [
+        ("  users: [{name: ada}]\n", 14, "whoever runs it makes them"),
+        ("  groups: [{name: makers, members: [ada]}]\n", 14, "who is in it is said there"),
+    ],
+)
+def test_an_external_directory_is_only_read(more: str, line: int, says: str) -> None:
+    problem = only_problem(MINIMAL + EXTERNAL_DIRECTORY + more)
+    assert problem.startswith(f"site.yaml:{line}: directory.")
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("url: ldaps://ds.example.org", "url: http://ds.example.org"),
+        ("user_tree: ou=people,dc=example,dc=org", "user_tree: people"),
+        ("bind_dn: cn=reader,dc=example,dc=org", "bind_dn: reader$"),
+        ("user_tree:", "user_filter: uid=*\n    user_tree:"),
+    ],
+)
+def test_what_is_no_url_dn_or_filter_is_refused_at_its_line(wrong: str, right: str) -> None:
+    text = MINIMAL + EXTERNAL_DIRECTORY
+    assert wrong in text
+    assert "directory.external." in only_problem(text.replace(wrong, right))

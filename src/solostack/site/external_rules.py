@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from solostack.site.document import Location
-from solostack.site.model import (
-    ExternalMethod,
-    Host,
-    IPv4Address,
-    IPv4Network,
-    Protocol,
-    Site,
-)
+from solostack.site.fields import IPv4Address, IPv4Network
+from solostack.site.model import ExternalMethod, Host, Protocol, Site
 from solostack.site.networks import (
     floating_addresses,
     why_not_floating,
@@ -216,6 +210,8 @@ def _gateway_host(site: Site) -> Host:
 
 def _is_floating(site: Site, address: IPv4Address) -> bool:
     block = site.external.block
+    if site.front_door is not None and address == site.front_door.address:
+        return False
     return address in site.external.addresses or (
         block is not None and _offered(site, block, address)
     )
@@ -228,7 +224,8 @@ def _offered(site: Site, block: IPv4Network, address: IPv4Address) -> bool:
 def _no_floating_ip(site: Site, location: Location, address: IPv4Address) -> Problem:
     block = site.external.block
     reason = None
-    if block is not None and address in block:
+    door = site.front_door.address if site.front_door else None
+    if address == door or (block is not None and address in block):
         reason = why_not_floating(site, address)
     usable = floating_addresses(site) if block is None or block_is_sound(site) else ()
     kind = "private" if site.external.method is ExternalMethod.PRIVATE else "public"

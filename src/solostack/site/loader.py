@@ -63,6 +63,12 @@ def parse_site(text: str, path: Path) -> LoadedSite:
     return LoadedSite(site=site, path=path, text=text, digest=digest)
 
 
+def site_error(loaded: LoadedSite, problems: Iterable[Problem]) -> SiteError:
+    """Build the error about problems that only showed beside other files, each with its line."""
+    lines = _lines(loaded.path, parse_document(loaded.text), problems)
+    return _site_error(loaded.path, lines)
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:

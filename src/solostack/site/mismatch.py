@@ -16,15 +16,23 @@ import pydantic
 import pydantic.fields
 import pydantic_core
 
-from solostack.site import model
+from solostack.site import fields
 from solostack.site.document import Location
+from solostack.site.model import Site
 from solostack.site.problems import Problem, did_you_mean, nearest
 
 _PATTERNS: Mapping[str, str] = {
-    model.NAME_PATTERN: "a name (lower-case letters, digits and -, first a letter, at most 31)",
-    model.DEVICE_PATTERN: "a network device name (letters, digits, _ . -, at most 15)",
-    model.TITLE_PATTERN: "a name (letters, digits, space, . _ -, at most 63)",
-    model.SHA256_PATTERN: "a SHA-256 sum (64 characters, 0-9 a-f)",
+    fields.NAME_PATTERN: "a name (lower-case letters, digits and -, first a letter, at most 31)",
+    fields.DEVICE_PATTERN: "a network device name (letters, digits, _ . -, at most 15)",
+    fields.TITLE_PATTERN: "a name (letters, digits, space, . _ -, at most 63)",
+    fields.LOGIN_PATTERN: "a login name (lower-case letters, digits, _ . -, at most 32)",
+    fields.VOLUME_GROUP_PATTERN: "a volume group's name (letters, digits, + _ . -)",
+    fields.HOSTNAME_PATTERN: "a DNS name of two labels or more (cloud.example.org)",
+    fields.DN_PATTERN: "a distinguished name (ou=people,dc=example,dc=org), without escapes or $",
+    fields.ATTRIBUTE_PATTERN: "a class or attribute of LDAP (letters, digits, -)",
+    fields.FILTER_PATTERN: "an LDAP filter in brackets, as (ou=cloud), without $",
+    fields.LDAP_URL_PATTERN: "ldaps://NAME[:PORT] or ldap://NAME[:PORT]",
+    fields.SHA256_PATTERN: "a SHA-256 sum (64 characters, 0-9 a-f)",
 }
 _KINDS: Mapping[str, str] = {
     "model_type": "a mapping (`key: value` lines)",
@@ -138,7 +146,7 @@ def _near_address(found: str) -> str:
 
 def _near_name(found: str) -> str:
     name = re.sub(r"[^a-z0-9-]+", "-", found.strip().lower()).strip("-")[:31]
-    good = re.match(model.NAME_PATTERN, name) is not None and name != found
+    good = re.match(fields.NAME_PATTERN, name) is not None and name != found
     return did_you_mean(name) if good else ""
 
 
@@ -173,7 +181,7 @@ def _purpose(location: Location) -> str:
 
 def _model_at(location: Location) -> type[pydantic.BaseModel] | None:
     """Return the model of the mapping at location; None when that is no mapping."""
-    current: type[pydantic.BaseModel] | None = model.Site
+    current: type[pydantic.BaseModel] | None = Site
     for part in location:
         if isinstance(part, int):
             continue

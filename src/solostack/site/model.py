@@ -7,33 +7,26 @@ and docs/site.md are made from them.
 from __future__ import annotations
 
 import enum
-import ipaddress
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import pydantic
 
-NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$"
-DEVICE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$"
-TITLE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
-
-Name = Annotated[str, pydantic.Field(pattern=NAME_PATTERN)]
-Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
-Device = Annotated[str, pydantic.Field(pattern=DEVICE_PATTERN)]
-Title = Annotated[str, pydantic.Field(pattern=TITLE_PATTERN)]
-IPv4Network = ipaddress.IPv4Network
-IPv4Address = ipaddress.IPv4Address
+from solostack.site.fields import (
+    SHA256_PATTERN,
+    Device,
+    IPv4Address,
+    IPv4Network,
+    Model,
+    Name,
+    Port,
+    Title,
+)
+from solostack.site.services import Dashboard, Directory, FrontDoor, Storage
 
 DEFAULT_PRIVATE_BLOCK = "10.98.1.0/24"
 """Its wider CIDR, 10.98.0.0/22, lies beside the other defaults; that of 10.98.0.0/24 would be
 10.96.0.0/14 and hold the transit network."""
-
-
-class Model(pydantic.BaseModel):
-    """Unknown keys are errors, values never change."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 class Runtime(enum.StrEnum):
@@ -49,6 +42,8 @@ class Role(enum.StrEnum):
 
     CONTROLLER = "controller"
     NETWORK = "network"
+    STORAGE = "storage"
+    DIRECTORY = "directory"
 
 
 class ExternalMethod(enum.StrEnum):
@@ -126,6 +121,12 @@ class Nodes(Model):
 
     controller: Node = pydantic.Field(default_factory=Node, description="APIs, database, queue")
     network: Node = pydantic.Field(default_factory=Node, description="OVN gateway, floating IPs")
+    storage: Node = pydantic.Field(
+        default_factory=Node, description="volumes and objects; there when storage is; always a VM"
+    )
+    directory: Node = pydantic.Field(
+        default_factory=Node, description="users and groups; there when directory is"
+    )
 
 
 class DataNetwork(Model):
@@ -256,6 +257,18 @@ class Site(Model):
     )
     data: DataNetwork = pydantic.Field(default_factory=DataNetwork, description="data network")
     nodes: Nodes = pydantic.Field(default_factory=Nodes, description="control nodes")
+    storage: Storage | None = pydantic.Field(
+        None, description="volumes, objects, shared files; null for none"
+    )
+    directory: Directory | None = pydantic.Field(
+        None, description="users of the cloud in a directory; null for none"
+    )
+    front_door: FrontDoor | None = pydantic.Field(
+        None, description="one TLS entry to everything from outside; null for none"
+    )
+    dashboard: Dashboard | None = pydantic.Field(
+        None, description="Horizon, behind the front door; null for none"
+    )
     workers: int = pydantic.Field(1, ge=1, le=32, description="processes per API service")
     egress: bool = pydantic.Field(
         default=True, description="control nodes reach out through the host"

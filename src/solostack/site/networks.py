@@ -8,10 +8,13 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from solostack.site.model import Node, Role, Site
+from solostack.site.services import DirectoryProvider
 
 IPv4Address = ipaddress.IPv4Address
 IPv4Network = ipaddress.IPv4Network
 
+FRONT_DOOR = "front door"
+"""Use of the public address that leads to the controller."""
 FIRST_HOST = 1
 FIRST_NODE = 11
 NODE_RANGE = 20
@@ -62,12 +65,16 @@ def why_not_floating(site: Site, address: IPv4Address) -> tuple[str, str] | None
         return "host", "a host has it as its own"
     if address in external.not_ours:
         return "not ours", "listed under external.not_ours"
-    if block is None or address not in block or not external.on_wire or block.prefixlen > 30:
-        return None
-    if address == block[0]:
-        return "subnet", "the subnet's own address: the provider's router would not look for it"
-    if address == block[-1]:
-        return "broadcast", "the subnet's broadcast address: reaches no single machine on a wire"
+    if block is not None and address in block and external.on_wire and block.prefixlen <= 30:
+        if address == block[0]:
+            return "subnet", "the subnet's own address: the provider's router would not look for it"
+        if address == block[-1]:
+            return (
+                "broadcast",
+                "the subnet's broadcast address: reaches no single machine on a wire",
+            )
+    if site.front_door is not None and address == site.front_door.address:
+        return FRONT_DOOR, "HTTPS at it leads to the controller, so no instance can have it"
     return None
 
 
@@ -76,7 +83,17 @@ def floating_addresses(site: Site) -> tuple[IPv4Address, ...]:
     found = {
         address for address in site.external.block or () if why_not_floating(site, address) is None
     }
-    return tuple(sorted(found | set(site.external.addresses)))
+    door = site.front_door.address if site.front_door else None
+    return tuple(sorted(found | (set(site.external.addresses) - {door})))
+
+
+def is_public(site: Site, address: IPv4Address) -> bool:
+    """Return whether address is one of the public ones that lead to the cloud, the door's too."""
+    if address in site.external.addresses:
+        return True
+    block = site.external.block
+    why = why_not_floating(site, address)
+    return block is not None and address in block and (why is None or why[0] == FRONT_DOOR)
 
 
 def floating_subnets(site: Site) -> tuple[FloatingSubnet, ...]:
@@ -128,27 +145,44 @@ def _runs(addresses: Sequence[IPv4Address]) -> tuple[tuple[IPv4Address, IPv4Addr
 
 
 def node_settings(site: Site) -> Mapping[Role, Node]:
-    """Return what the site says of each control node, in the order of the roles."""
-    return {role: getattr(site.nodes, role.value) for role in Role}
+    """Return what the site says of each control node that it has, in the order of the roles."""
+    return {role: _settings(site, role) for role in Role if has_node(site, role)}
+
+
+def has_node(site: Site, role: Role) -> bool:
+    """Return whether a site has a node of this role."""
+    match role:
+        case Role.CONTROLLER | Role.NETWORK:
+            return True
+        case Role.STORAGE:
+            return site.storage is not None
+        case Role.DIRECTORY:
+            own = DirectoryProvider.OWN
+            return site.directory is not None and site.directory.provider is own
+
+
+def _settings(site: Site, role: Role) -> Node:
+    node: Node = getattr(site.nodes, role.value)
+    return node
 
 
 def assign_data_addresses(site: Site) -> Mapping[str, IPv4Address | None]:
     """Return the data address of every host and node by name; None where the network is too small.
 
-    Explicit addresses are kept. Nodes take the first free of .11 to .30 in the order of roles,
-    hosts the first free of .1 to .10, then .31 onward, in the order of the site; so a host put at
-    the end of the list moves nobody.
+    Explicit addresses are kept. Nodes take the first free of .11 to .30 in the order of roles (a
+    role that the site does not have leaves its address free, so that a node that is added later
+    moves nobody), hosts the first free of .1 to .10, then .31 onward, in the order of the site; so
+    a host put at the end of the list moves nobody.
     """
-    nodes = node_settings(site)
+    nodes = {role: _settings(site, role) for role in Role}
     explicit: dict[str, IPv4Address | None] = {
         host.name: host.data_address for host in site.hosts
     } | {role.value: node.address for role, node in nodes.items()}
     taken = {address for address in explicit.values() if address is not None}
     free_for_nodes = _free(site.data.cidr, _node_offsets(), taken)
     free_for_hosts = _free(site.data.cidr, _host_offsets(site.data.cidr), taken)
-    assigned = {
-        role.value: node.address or next(free_for_nodes, None) for role, node in nodes.items()
-    }
+    places = {role: node.address or next(free_for_nodes, None) for role, node in nodes.items()}
+    assigned = {role.value: place for role, place in places.items() if has_node(site, role)}
     for host in site.hosts:
         assigned[host.name] = host.data_address or next(free_for_hosts, None)
     return assigned

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from solostack.site.document import Location
-from solostack.site.model import ExternalMethod, IPv4Network, Site
+from solostack.site.fields import IPv4Network
+from solostack.site.model import ExternalMethod, Site
 from solostack.site.networks import VERIFY_NETWORKS, supernet
 from solostack.site.problems import Problem, did_you_mean
 

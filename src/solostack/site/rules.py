@@ -9,16 +9,23 @@ from collections.abc import Iterator
 
 from solostack.site.document import Location
 from solostack.site.external_rules import check_external, check_firewall
-from solostack.site.model import IPv4Address, IPv4Network, Role, Site
+from solostack.site.fields import IPv4Address, IPv4Network
+from solostack.site.model import Role, Site
 from solostack.site.networks import assign_data_addresses, node_settings
 from solostack.site.problems import Problem, did_you_mean, dotted, nearest, repeated
 from solostack.site.ranges import Range, check_ranges, ranges, unusable
 from solostack.site.releases import RELEASES
+from solostack.site.service_rules import check_services
 
 RESERVED_BRIDGES = ("br-int", "br-ex", "br-phy", "br-uplink", "lo")
 """Bridges Open vSwitch and OVN make themselves, ours for method bridge, and the loopback device."""
 
-MINIMUM_MEMORY_MIB = {Role.CONTROLLER: 2048, Role.NETWORK: 512}
+MINIMUM_MEMORY_MIB = {
+    Role.CONTROLLER: 2048,
+    Role.NETWORK: 512,
+    Role.STORAGE: 1024,
+    Role.DIRECTORY: 384,
+}
 """Below this a node's services do not start: measured 1.6 GiB for a controller with one process
 per API, and a network node's Debian with Open vSwitch needs nearly 0.5 GiB."""
 
@@ -34,6 +41,7 @@ def check_site(site: Site) -> tuple[Problem, ...]:
         *check_ranges(site),
         *check_external(site),
         *check_firewall(site),
+        *check_services(site),
         *_data_addresses(site),
         *_catalogue(site),
     )
