@@ -170,7 +170,7 @@ def test_nodes_on_another_host_are_counted_there() -> None:
     assert plan.host("phys1").control_memory_mib == 3072 + 128
     assert plan.host("phys2").control_memory_mib == 1024 + 128
     assert (plan.host("phys1").gateway, plan.host("phys2").gateway) == (False, True)
-    assert [str(plan.node(role).interfaces[0].gateway) for role in Role] == [
+    assert [str(node.interfaces[0].gateway) for node in plan.nodes] == [
         "172.16.0.1",
         "172.16.0.2",
     ]

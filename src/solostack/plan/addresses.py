@@ -16,6 +16,7 @@ from solostack.site.networks import (
     assign_data_addresses,
     floating_addresses,
     floating_subnets,
+    is_public,
     node_settings,
     supernet,
     why_not_floating,
@@ -66,7 +67,10 @@ def _routed_networks(site: Site) -> tuple[IPv4Network, ...]:
     block = site.external.block
     if block is not None and not site.external.on_wire:
         return (block,)
-    usable = (IPv4Network(address) for address in floating_addresses(site))
+    usable = [IPv4Network(address) for address in floating_addresses(site)]
+    door = site.front_door.address if site.front_door else None
+    if door is not None and is_public(site, door):
+        usable.append(IPv4Network(door))
     return tuple(ipaddress.collapse_addresses(usable))
 
 
@@ -97,7 +101,7 @@ def usable_text(rows: Iterable[AddressRow], method: ExternalMethod) -> str:
 
 def _block_rows(site: Site, gateway_host: Host) -> Iterator[AddressRow]:
     usable = frozenset(floating_addresses(site))
-    for address in sorted(usable.union(site.external.block or ())):
+    for address in sorted(usable.union(site.external.block or (), site.external.addresses)):
         use, why = "floating IP", _why_floating(site, address, gateway_host)
         if address not in usable:
             use, why = _not_floating(site, address) or (use, why)

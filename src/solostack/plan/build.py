@@ -10,6 +10,7 @@ from solostack.plan import addresses, identity, sizing
 from solostack.plan.model import (
     DataPlan,
     DemoPlan,
+    FrontDoorPlan,
     HostFacts,
     HostPlan,
     Interface,
@@ -23,6 +24,7 @@ from solostack.site.releases import RELEASES
 DATA_NETWORK = "data"
 EXTERNAL_NETWORK = "external"
 EXTERNAL_MTU = 1500
+HTTPS_PORT = 443
 
 GENEVE_OVERHEAD = 58
 """20 bytes IPv4 and 38 bytes Geneve as Neutron counts them (ml2 ``max_header_size``)."""
@@ -41,13 +43,11 @@ def build_plan(site: Site, facts: Mapping[str, HostFacts]) -> Plan:
             arithmetic.
     """
     _require_facts(site, facts)
-    homes = {role: home_of(site, role) for role in Role}
-    sizes = {
-        role: sizing.size_node(role, node, facts=facts[homes[role].name], workers=site.workers)
-        for role, node in node_settings(site).items()
-    }
+    homes = {role: home_of(site, role) for role in node_settings(site)}
+    sizes = sizing.size_nodes(site, {role: facts[home.name] for role, home in homes.items()})
     by_host = {
-        host.name: [sizes[role] for role in Role if homes[role] is host] for host in site.hosts
+        host.name: [size for role, size in sizes.items() if homes[role] is host]
+        for host in site.hosts
     }
     _require_fit(site, facts, by_host)
     where = addresses.data_addresses(site)
@@ -79,6 +79,10 @@ def build_plan(site: Site, facts: Mapping[str, HostFacts]) -> Plan:
         images=site.images,
         demo=_demo_plan(site),
         addresses=addresses.address_rows(site, gateway),
+        storage=site.storage,
+        directory=site.directory,
+        front_door=_front_door_plan(site, gateway),
+        dashboard=site.dashboard,
     )
 
 
@@ -129,7 +133,7 @@ def _host_plan(
 ) -> HostPlan:
     control = sizing.control_memory_mib(sizes)
     memory = sizing.memory_account(host, facts, sizes)
-    disk_gib = host.reserved_disk_gib + sum(size.disk_gib for size in sizes)
+    disk_gib = host.reserved_disk_gib + sum(size.files_gib for size in sizes)
     return HostPlan(
         name=host.name,
         address=host.address,
@@ -168,6 +172,7 @@ def _node_plan(
         disk_gib=size.disk_gib,
         interfaces=_interfaces(site, size.role, where=where, home=home.name),
         kernel_datapath=size.runtime is Runtime.VM or home.openvswitch_module,
+        disks=size.disks,
     )
 
 
@@ -202,6 +207,23 @@ def _data_plan(site: Site) -> DataPlan:
         bridge=site.data.bridge,
         mtu=site.data.mtu,
         tenant_mtu=site.data.mtu - GENEVE_OVERHEAD,
+    )
+
+
+def _front_door_plan(site: Site, gateway: Host) -> FrontDoorPlan | None:
+    door = site.front_door
+    if door is None:
+        return None
+    address = door.address or gateway.address
+    port = "" if door.port == HTTPS_PORT else f":{door.port}"
+    return FrontDoorPlan(
+        address=address,
+        own_address=address == gateway.address,
+        own_certificate=door.certificate is not None,
+        port=door.port,
+        http_port=door.http_port,
+        hostname=door.hostname,
+        url=f"https://{door.hostname or address}{port}",
     )
 
 

@@ -16,9 +16,14 @@ from solostack.site.model import (
     Runtime,
 )
 from solostack.site.networks import FloatingSubnet
+from solostack.site.services import Dashboard, Directory, Storage
 
 # Marks the domains of control nodes; an identifier, not an address that anything fetches.
 NODE_XML_NAMESPACE = "https://solostack.example/xmlns/domain/1.0"
+
+FRONT_DOOR_TLS_PORT = 443
+FRONT_DOOR_REDIRECT_PORT = 80
+"""Where the front door listens on the controller, whatever ports the site has outside."""
 
 IPv4Address = ipaddress.IPv4Address
 IPv4Network = ipaddress.IPv4Network
@@ -59,6 +64,36 @@ class Interface:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DiskPlan:
+    """A disk of a node besides its root disk.
+
+    The guest sees it as /dev/disk/by-id/virtio-NAME. volume_group is the host's LVM volume group
+    that it is taken from; None: a file in the node's folder.
+    """
+
+    name: str
+    size_gib: int
+    volume_group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FrontDoorPlan:
+    """The one entry from outside. address leads to the controller; url has no / at its end.
+
+    own_address: it is the gateway host's own address, not one of the public ones.
+    own_certificate: the operator brings the certificate.
+    """
+
+    address: IPv4Address
+    own_address: bool
+    own_certificate: bool
+    port: int
+    http_port: int
+    hostname: str | None
+    url: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
     """A control node. interfaces[0] is on the data network; runtime is never AUTO here."""
 
@@ -73,6 +108,7 @@ class NodePlan:
     disk_gib: int
     interfaces: tuple[Interface, ...]
     kernel_datapath: bool
+    disks: tuple[DiskPlan, ...] = ()
 
     @property
     def data_address(self) -> IPv4Address:
@@ -188,6 +224,10 @@ class Plan:
     images: tuple[Image, ...]
     demo: DemoPlan | None
     addresses: tuple[AddressRow, ...]
+    storage: Storage | None = None
+    directory: Directory | None = None
+    front_door: FrontDoorPlan | None = None
+    dashboard: Dashboard | None = None
 
     def node(self, role: Role) -> NodePlan:
         """Return the node of a role; KeyError when the site has none."""
@@ -195,6 +235,10 @@ class Plan:
             if node.role is role:
                 return node
         raise KeyError(role)
+
+    def has(self, role: Role) -> bool:
+        """Return whether there is a node of this role."""
+        return any(node.role is role for node in self.nodes)
 
     def host(self, name: str) -> HostPlan:
         """Return the host called name; KeyError when there is none."""

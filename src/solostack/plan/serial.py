@@ -81,12 +81,14 @@ def digest(value: object) -> str:
 def from_json(kind: type[_T], text: str) -> _T:
     """Return the value of kind (HostFacts, Plan, ...) whose JSON is text.
 
+    What a version before this one did not know may be missing; it gets its default.
+
     Raises:
-        StateError: text is not that of such a value, to the last key.
+        StateError: text is not that of such a value, or has a key that this version does not know.
     """
     try:
         value = pydantic.TypeAdapter(kind).validate_json(text)
-        same = to_json(value) == to_json(json.loads(text))
+        same = _is_kept(to_data(json.loads(text)), to_data(value))
     except ValueError as error:
         lines = str(error).splitlines()
         raise StateError(f"the stored {kind.__name__} cannot be read", details=lines) from error
@@ -96,6 +98,17 @@ def from_json(kind: type[_T], text: str) -> _T:
             hint="it was written by another version of solostack; use that one",
         )
     return value
+
+
+def _is_kept(stored: Json, read: Json) -> bool:
+    """Return whether all that was stored is in what was read."""
+    match stored, read:
+        case dict(), dict():
+            return all(key in read and _is_kept(each, read[key]) for key, each in stored.items())
+        case list(), list():
+            return len(stored) == len(read) and all(map(_is_kept, stored, read))
+        case _:
+            return stored == read
 
 
 def _key(key: object) -> str:
