@@ -120,3 +120,32 @@ def test_the_description_tells_the_inventory_what_the_node_is():
     assert value["role"] == "network"
     assert value["interfaces"][0]["address"] == "172.16.0.12/24"
     assert value["interfaces"][1]["address"] is None
+
+
+def test_data_disks_are_files_or_volumes_that_the_guest_knows_by_name():
+    text = SITE + "storage: {cinder: {size_gib: 3}, nfs: {size_gib: 2, volume_group: vg0}}\n"
+    plan = make_plan(text=text)
+    disks = parsed(plan, Role.STORAGE).findall("devices/disk")
+    seen = [
+        (
+            disk.get("type"),
+            disk.findtext("serial"),
+            disk.find("source").attrib,
+            disk.find("target").get("dev"),
+        )
+        for disk in disks[1:]
+    ]
+    folder = "/var/lib/solostack/nodes/storage"
+    assert seen == [
+        ("file", "cinder", {"file": f"{folder}/cinder.raw"}, "vdb"),
+        ("block", "nfs", {"dev": "/dev/vg0/solostack-cloud-storage-nfs"}, "vdc"),
+    ]
+    steps = [
+        each
+        for each in machine_bundle(plan, plan.node(Role.STORAGE)).operations()
+        if isinstance(each, Step) and each.name.startswith("disk ")
+    ]
+    assert [step.name for step in steps] == ["disk cinder of storage", "disk nfs of storage"]
+    assert str(3 * 2**30) in steps[0].run
+    assert "lvcreate" in steps[1].run
+    assert "lvremove" in steps[1].undo

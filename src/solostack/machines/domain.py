@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from solostack.plan.model import NODE_XML_NAMESPACE, HostPlan, Interface, NodePlan, Plan
+from solostack.plan.model import (
+    NODE_XML_NAMESPACE,
+    DiskPlan,
+    HostPlan,
+    Interface,
+    NodePlan,
+    Plan,
+)
 
 LIBVIRT_NETWORKS = {"data": "data", "external": "external"}
 TRANSLATION_CACHE_MIB = 128
@@ -14,6 +21,18 @@ KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
 def node_directory(name: str) -> str:
     """Return the folder on the host that holds everything of a node."""
     return f"/var/lib/solostack/nodes/{name}"
+
+
+def disk_source(site: str, node: NodePlan, disk: DiskPlan) -> str:
+    """Return the path on the host of a disk besides the root disk: a raw file or an LVM volume."""
+    if disk.volume_group is not None:
+        return f"/dev/{disk.volume_group}/{volume_name(site, node, disk)}"
+    return f"{node_directory(node.name)}/{disk.name}.raw"
+
+
+def volume_name(site: str, node: NodePlan, disk: DiskPlan) -> str:
+    """Return the name of a disk's logical volume."""
+    return f"solostack-{site}-{node.name}-{disk.name}"
 
 
 def domain_xml(plan: Plan, node: NodePlan) -> str:
@@ -49,7 +68,7 @@ def domain_xml(plan: Plan, node: NodePlan) -> str:
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "restart")
-    _devices(domain, host, node)
+    _devices(domain, plan, node)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -72,21 +91,34 @@ def _cpu(domain: ET.Element, host: HostPlan) -> None:
     ET.SubElement(domain, "cpu", mode="maximum")
 
 
-def _devices(domain: ET.Element, host: HostPlan, node: NodePlan) -> None:
+def _devices(domain: ET.Element, plan: Plan, node: NodePlan) -> None:
     devices = ET.SubElement(domain, "devices")
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="none", discard="unmap")
     ET.SubElement(disk, "source", file=f"{node_directory(node.name)}/disk.qcow2")
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
     ET.SubElement(disk, "serial").text = f"{node.name}-root"
+    for number, each in enumerate(node.disks):
+        _disk(
+            devices, each, source=disk_source(plan.site, node, each), letter="bcdefghijkl"[number]
+        )
     for interface in node.interfaces:
-        _interface(devices, interface, offload=host.kernel_datapath)
+        _interface(devices, interface, offload=plan.host(node.host).kernel_datapath)
     console = ET.SubElement(devices, "serial", type="pty")
     ET.SubElement(console, "log", file=f"/var/log/libvirt/qemu/{node.name}-console.log")
     ET.SubElement(console, "target", port="0")
     rng = ET.SubElement(devices, "rng", model="virtio")
     _text(rng, "backend", "/dev/urandom", model="random")
     ET.SubElement(devices, "memballoon", model="virtio")
+
+
+def _disk(devices: ET.Element, disk: DiskPlan, *, source: str, letter: str) -> None:
+    block = disk.volume_group is not None
+    element = ET.SubElement(devices, "disk", type="block" if block else "file", device="disk")
+    ET.SubElement(element, "driver", name="qemu", type="raw", cache="none", discard="unmap")
+    ET.SubElement(element, "source", {"dev" if block else "file": source})
+    ET.SubElement(element, "target", dev=f"vd{letter}", bus="virtio")
+    _text(element, "serial", disk.name)
 
 
 def _interface(devices: ET.Element, interface: Interface, *, offload: bool) -> None:
