@@ -1,0 +1,125 @@
+"""Swift's daemons in two passes: what keeps objects in order, and what reads all of them again.
+
+Each daemon of Swift has a mode that works once through everything (``swift-object-replicator CONF
+once``). Run one after the other by a timer, they need the memory of one daemon while they work and
+none in between, where a dozen of them would hold half a gibibyte for a node that rests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from solostack.engine.operations import File, Operation, Unit
+from solostack.openstack.ini import BANNER
+from solostack.plan.model import Plan
+from solostack.site.model import Role
+
+SYSTEMD = "/etc/systemd/system"
+# An idle pass starts seven programs: 15 s of a processor, two minutes of an emulated one.
+REST = "5min"
+REST_EMULATED = "30min"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """Daemons that run one after the other. first is the time of the first run after a boot."""
+
+    name: str
+    purpose: str
+    daemons: tuple[tuple[str, str], ...]
+    first: str
+
+
+UPKEEP = Pass(
+    name="solostack-swift-upkeep",
+    purpose="Swift: bring listings up to date, delete what has expired, put replicas right",
+    daemons=(
+        ("object-updater", "object-server"),
+        ("container-updater", "container-server"),
+        ("object-expirer", "object-expirer"),
+        ("account-reaper", "account-server"),
+        ("account-replicator", "account-server"),
+        ("container-replicator", "container-server"),
+        ("object-replicator", "object-server"),
+    ),
+    first="5min",
+)
+AUDIT = Pass(
+    name="solostack-swift-audit",
+    purpose="Swift: read everything again and put aside what is damaged",
+    daemons=(
+        ("account-auditor", "account-server"),
+        ("container-auditor", "container-server"),
+        ("object-auditor", "object-server"),
+    ),
+    first="6h",
+)
+PASSES = (UPKEEP, AUDIT)
+AUDIT_REST = "1d"
+START = f"""\
+systemctl -q is-active {UPKEEP.name}.timer || exit 0
+systemctl --no-block start {UPKEEP.name}.service
+"""
+"""After the rings changed, objects begin to move at once."""
+
+
+def upkeep_files(plan: Plan) -> tuple[Operation, ...]:
+    """Return the units of both passes and their timers."""
+    emulated = not plan.host(plan.node(Role.STORAGE).host).kvm
+    rests = {UPKEEP.name: REST_EMULATED if emulated else REST, AUDIT.name: AUDIT_REST}
+    return tuple(
+        file
+        for one in PASSES
+        for file in (
+            File(path=f"{SYSTEMD}/{one.name}.service", content=render_service(one)),
+            File(path=_timer(one), content=render_timer(one, rests[one.name])),
+        )
+    )
+
+
+def upkeep_units(*, running: bool) -> tuple[Operation, ...]:
+    """Return the timers' units."""
+    return tuple(
+        Unit(name=f"{one.name}.timer", running=running, restart_on=(_timer(one),)) for one in PASSES
+    )
+
+
+def render_service(one: Pass) -> str:
+    """Render the unit that runs a pass: last in line for processor and disks."""
+    commands = "".join(
+        f"ExecStart=/usr/bin/swift-{daemon} /etc/swift/{conf}.conf once\n"
+        for daemon, conf in one.daemons
+    )
+    return f"""\
+{BANNER}[Unit]
+Description={one.purpose}
+After=network-online.target local-fs.target swift-proxy.service
+
+[Service]
+Type=oneshot
+User=swift
+Group=swift
+WorkingDirectory=~
+CacheDirectory=swift
+Nice=19
+IOSchedulingClass=idle
+{commands}"""
+
+
+def render_timer(one: Pass, rest: str) -> str:
+    """Render a pass's timer: rest is the time from the end of one run to the next."""
+    return f"""\
+{BANNER}[Unit]
+Description={one.purpose}
+
+[Timer]
+OnActiveSec={one.first}
+OnUnitInactiveSec={rest}
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def _timer(one: Pass) -> str:
+    return f"{SYSTEMD}/{one.name}.timer"
