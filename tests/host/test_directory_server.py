@@ -1,0 +1,321 @@
+"""389 Directory Server for real: made, put right, its accounts; and asked as somebody else's."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from solostack.doors.progress import Progress
+from solostack.engine import certificates
+from solostack.engine.apply import Report, apply_bundle
+from solostack.engine.operations import Bundle, phase
+from solostack.engine.secrets import generate_secret
+from solostack.errors import UsageError
+from solostack.flows.deployment import role_recipe
+from solostack.flows.users import ask_directory
+from solostack.host.directory_probe import Credentials, DirectorySeen, probe_directory
+from solostack.openstack import auth, directory
+from solostack.plan.build import build_plan
+from solostack.plan.certificates import WantedAuthority, WantedCertificate
+from solostack.plan.model import HostFacts, Plan
+from solostack.site.model import Role, Site
+from solostack.site.services import ExternalDirectory
+from tests.host.engine_box import Box
+from tests.host.engine_container import open_container
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for containers"),
+]
+
+SUFFIX = "dc=cloud,dc=internal"
+KEYSTONE = f"cn=keystone,ou=services,{SUFFIX}"
+PASSWORD = "aGoodOne1234"
+FACTS = HostFacts(
+    name="phys1", cores=4, memory_mib=16000, disk_gib=200, kvm=False, openvswitch_module=True
+)
+# As root on the node may do it, and an operator by mistake.
+SET_PASSWORD = """
+import ldap, ldap.sasl, sys
+link = ldap.initialize("ldapi://%2Frun%2Fslapd-solostack.socket")
+link.sasl_external_bind_s()
+link.modify_s(sys.argv[1], [(ldap.MOD_REPLACE, "userPassword", [sys.argv[2].encode()])])
+"""
+BIND = """
+import ldap, sys
+ldap.set_option(ldap.OPT_X_TLS_CACERTFILE, "/etc/solostack-directory/ca.pem")
+link = ldap.initialize("ldaps://directory")
+try:
+    link.simple_bind_s(sys.argv[1], sys.argv[2])
+    print("yes")
+except ldap.LDAPError as error:
+    print(type(error).__name__)
+"""
+
+
+def make_plan(**changes: Any) -> Plan:
+    wanted = {
+        "users": [
+            {"name": "ada", "full_name": "Ada Lovelace", "mail": "ada@example.org"},
+            {"name": "bo.b-x", "enabled": False},
+        ],
+        "groups": [{"name": "makers", "members": ["ada"]}, {"name": "empty"}],
+    }
+    site = Site.model_validate(
+        {
+            "hosts": [{"name": "phys1", "address": "203.0.113.2", "nic": "eno1"}],
+            "external": {"block": "198.51.100.0/28"},
+            "directory": wanted | changes,
+        }
+    )
+    return build_plan(site, {"phys1": FACTS})
+
+
+@dataclasses.dataclass
+class Server:
+    """The node with its certificates; expired ones can be had."""
+
+    box: Box
+    authority: certificates.Pair
+    secrets: dict[str, str]
+
+    def certify(self, *, expired: bool = False) -> None:
+        now = datetime.datetime.now(tz=datetime.UTC)
+        wanted = WantedCertificate(
+            name="directory", title="the directory", dns=("directory",), addresses=(), used=""
+        )
+        then = now - datetime.timedelta(days=4000) if expired else now
+        pair = certificates.issue(self.authority, wanted, then)
+        self.secrets |= {
+            auth.DIRECTORY_CA: self.authority.certificate,
+            directory.CERTIFICATE_SECRET: pair.certificate,
+            directory.KEY_SECRET: pair.key,
+        }
+
+    def apply(self, plan: Plan | None = None) -> Report:
+        plan = plan or make_plan()
+        node = plan.node(Role.DIRECTORY)
+        for name in directory.secret_names(plan):
+            self.secrets.setdefault(name, generate_secret(name))
+        bundle = Bundle(
+            target=node.name,
+            phases=(
+                phase("directory", *directory.directory_operations(plan, node)),
+                phase("units", *directory.directory_units(plan)),
+            ),
+        )
+        with Progress().step("apply") as step:
+            return apply_bundle(self.box.executor, bundle, self.secrets, step=step)
+
+    def ask(self, action: str, **request: object) -> Any:
+        return ask_directory(self.box.executor, {"action": action, **request})
+
+    def users(self) -> dict[str, Any]:
+        return {row["name"]: row for row in self.ask("list")["users"]}
+
+    def python(self, script: str, *arguments: str) -> str:
+        done = self.box.executor.run(("python3", "-", *arguments), stdin=script.encode())
+        return done.text.strip()
+
+    def bind(self, user: str, password: str) -> str:
+        dn = f"uid={user},ou=people,{SUFFIX}" if user and "=" not in user else user
+        return self.python(BIND, dn, password)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("directory") / "mount"
+    folder.mkdir()
+    long_ago = datetime.datetime.now(tz=datetime.UTC) - datetime.timedelta(days=1)
+    wanted = WantedAuthority(title="authority", dns=("directory",), networks=())
+    authority = certificates.make_authority(wanted, long_ago)
+    with open_container(folder, role_recipe(Role.DIRECTORY, "2025.1")) as box:
+        box.shell("echo '127.0.0.1 directory other' >>/etc/hosts")
+        # Something else that answers, but not as a directory does.
+        box.shell("systemd-run -q --unit=web python3 -m http.server -d /srv 8000")
+        one = Server(box, authority, {})
+        one.certify()
+        one.apply()
+        yield one
+
+
+def test_a_second_apply_changes_nothing(server: Server) -> None:
+    assert server.apply().changed == ()
+
+
+def test_only_tls_and_nobody_anonymous(server: Server) -> None:
+    ports = server.box.shell("ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -u").split()
+    assert "636" in ports
+    assert "389" not in ports
+    assert server.bind("", "") == "INAPPROPRIATE_AUTH"
+    assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) == "yes"
+
+
+def test_users_of_the_site_log_in_with_their_first_password_unless_disabled(
+    server: Server,
+) -> None:
+    assert server.bind("ada", server.secrets["directory_user_ada"]) == "yes"
+    refused = server.bind("bo.b-x", server.secrets["directory_user_bo_2eb_2dx"])
+    assert refused == "UNWILLING_TO_PERFORM"
+    users = server.users()
+    assert users["ada"]["groups"] == ["makers"]
+    assert users["ada"]["origin"] == "site"
+
+
+def test_a_user_by_command_from_beginning_to_end(server: Server) -> None:
+    new = {"name": "eve", "full_name": "Eve E", "mail": "", "groups": ["makers"]}
+    for weak, why in (("short", "at least 10"), ("alllowercase", "categories")):
+        with pytest.raises(UsageError, match=why):
+            server.ask("add", **new, password=weak)
+    assert "eve" not in server.users()
+    server.ask("add", **new, password=PASSWORD)
+    with pytest.raises(UsageError, match="already"):
+        server.ask("add", **new, password=PASSWORD)
+    assert server.users()["eve"]["groups"] == ["makers"]
+    server.ask("lock", name="eve", locked=True)
+    assert server.bind("eve", PASSWORD) == "UNWILLING_TO_PERFORM"
+    server.ask("lock", name="eve", locked=False)
+    assert server.bind("eve", PASSWORD) == "yes"
+    # The site does not know this user: a further apply leaves it alone.
+    assert server.apply().changed == ()
+    server.ask("leave", name="eve", group="makers")
+    assert server.users()["eve"]["groups"] == []
+    server.ask("join", name="eve", group="makers")
+    server.ask("remove", name="eve")
+    groups = {row["name"]: row["members"] for row in server.ask("list")["groups"]}
+    assert groups["makers"] == ["ada"]
+
+
+def test_what_a_command_changed_stays_and_the_site_decides_what_it_says_anew(
+    server: Server,
+) -> None:
+    server.ask("password", name="ada", password=PASSWORD)
+    server.ask("lock", name="ada", locked=True)
+    assert server.apply().changed == ()
+    assert server.bind("ada", PASSWORD) == "UNWILLING_TO_PERFORM"
+    server.ask("lock", name="ada", locked=False)
+    with pytest.raises(UsageError, match="in the site file"):
+        server.ask("remove", name="ada")
+    # Not in the site any more: locked, not deleted. Back again: as it was.
+    server.apply(make_plan(users=[], groups=[]))
+    assert server.users()["ada"]["enabled"] is False
+    server.apply()
+    assert server.users()["ada"]["enabled"] is True
+    assert server.bind("ada", PASSWORD) == "yes"
+
+
+def test_ten_wrong_passwords_lock_a_user_but_never_keystone(server: Server) -> None:
+    for _ in range(11):
+        server.bind("ada", "wrong")
+        server.bind(KEYSTONE, "wrong")
+    assert server.bind("ada", PASSWORD) == "CONSTRAINT_VIOLATION"
+    assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) == "yes"
+    server.ask("password", name="ada", password=PASSWORD)
+    assert server.bind("ada", PASSWORD) == "yes"
+
+
+def test_a_password_of_keystone_that_somebody_changed_is_put_right(server: Server) -> None:
+    server.python(SET_PASSWORD, KEYSTONE, "anotherOne12")
+    assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) != "yes"
+    assert server.apply().changed == ("step directory server",)
+    assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) == "yes"
+
+
+def external(**changes: str) -> ExternalDirectory:
+    values = {
+        "preset": "ldap",
+        "url": "ldaps://directory",
+        "bind_dn": KEYSTONE,
+        "bind_password_file": "unused",
+        "user_tree": f"ou=people,{SUFFIX}",
+        "group_tree": f"ou=groups,{SUFFIX}",
+    }
+    return ExternalDirectory.model_validate(values | changes)
+
+
+def probe(server: Server, *, password: str = "", ca: str = "", **changes: str) -> DirectorySeen:
+    credentials = Credentials(
+        password=password or server.secrets[auth.DIRECTORY_BIND_PASSWORD],
+        ca=ca or server.authority.certificate,
+    )
+    return probe_directory(server.box.executor, external(**changes), credentials)
+
+
+def test_a_directory_that_is_well_is_found_well(server: Server) -> None:
+    seen = probe(server)
+    assert (seen.step, seen.said) == ("", "")
+    assert seen.users is not None
+    assert seen.groups is not None
+    assert (seen.users.count, seen.groups.count) == (2, 2)
+    assert seen.users.lacking["uid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "kind"),
+    [
+        ({"url": "ldaps://nobody.invalid"}, "resolve", "name"),
+        ({"url": "ldaps://directory:637"}, "connect", "refused"),
+        ({"url": "ldaps://other"}, "tls", "name"),
+        ({"url": "ldaps://directory:8000"}, "tls", "protocol"),
+        ({"url": "ldap://directory:8000"}, "tls", "silent"),
+        ({"password": "wrong"}, "bind", "credentials"),
+        ({"bind_dn": f"cn=nobody,{SUFFIX}"}, "bind", "credentials"),
+        ({"bind_dn": f"uid=bo.b-x,ou=people,{SUFFIX}"}, "bind", "refused"),
+        ({"user_tree": f"ou=nowhere,{SUFFIX}"}, "user tree", "absent"),
+        ({"user_object_class": "computer"}, "users", "none"),
+        ({"user_filter": "(&(uid=ada)(cn=x)"}, "users", "filter"),
+        ({"group_tree": f"ou=nowhere,{SUFFIX}"}, "group tree", "absent"),
+    ],
+)
+def test_each_fault_of_somebody_elses_directory_is_told_apart(
+    server: Server, changes: dict[str, str], step: str, kind: str
+) -> None:
+    seen = probe(server, **changes)
+    assert (seen.step, seen.kind) == (step, kind), seen
+
+
+def test_an_attribute_that_is_missing_is_counted(server: Server) -> None:
+    seen = probe(server, user_name_attribute="sAMAccountName")
+    assert seen.users is not None
+    assert seen.users.lacking["sAMAccountName"] == seen.users.count
+
+
+def test_another_authority_and_an_expired_certificate_are_told_apart(server: Server) -> None:
+    now = datetime.datetime.now(tz=datetime.UTC)
+    wanted = WantedAuthority(title="another", dns=("directory",), networks=())
+    other = certificates.make_authority(wanted, now)
+    seen = probe(server, ca=other.certificate)
+    assert (seen.step, seen.kind) == ("tls", "ca")
+    server.certify(expired=True)
+    server.apply()
+    seen = probe(server)
+    assert (seen.step, seen.kind) == ("tls", "expired")
+    server.certify()
+    server.apply()
+    assert probe(server).step == ""
+
+
+def test_a_killed_beginning_does_not_stand_in_the_way(server: Server) -> None:
+    """What dscreate left half done goes; moments from its first to its last."""
+    for moment_s in (0.3, 1.0, 2.5):
+        server.box.shell("rm -f /var/lib/dirsrv/.solostack-complete")
+        server.box.shell(
+            f"timeout -s KILL {moment_s} {directory.COMMAND} ensure {directory.WANTED} || true"
+        )
+        wait_until(lambda: "dscreate" not in server.box.shell("ps -eo args"))
+    server.apply()
+    assert server.apply().changed == ()
+    assert set(server.users()) == {"ada", "bo.b-x"}
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < end_s
+        time.sleep(0.2)
