@@ -15,6 +15,8 @@ from solostack.site.model import Role
 ADMIN_PASSWORD = "admin_password"  # noqa: S105  a name, not a value
 RABBITMQ_PASSWORD = "rabbitmq_password"  # noqa: S105
 METADATA_SECRET = "metadata_proxy_secret"  # noqa: S105
+DIRECTORY_BIND_PASSWORD = "directory_bind_password"  # noqa: S105
+DIRECTORY_CA = "tls_ca_certificate"
 RABBITMQ_USER = "openstack"
 SERVICE_PROJECT = "service"
 MEMCACHED = "127.0.0.1:11211"
@@ -25,12 +27,13 @@ KEYSTONE_PORT = 5000
 class CatalogService:
     """A service in Keystone's catalogue, with the service user of the same name.
 
-    url is the same for the public, internal and admin interface.
+    url is for the internal and admin interface; public_url for the public one, empty: the same.
     """
 
     name: str
     type: str
     url: str
+    public_url: str = ""
 
 
 def controller_address(plan: Plan) -> str:
@@ -41,6 +44,14 @@ def controller_address(plan: Plan) -> str:
 def service_url(plan: Plan, port: int, path: str = "") -> str:
     """Return the URL of an API on the controller."""
     return f"http://{controller_address(plan)}:{port}{path}"
+
+
+def public_url(plan: Plan, prefix: str, path: str = "", *, internal: str = "") -> str:
+    """Return the public URL of an API that the front door has at prefix (``/volume``).
+
+    Without a front door it is internal, the URL on the data network.
+    """
+    return internal if plan.front_door is None else f"{plan.front_door.url}{prefix}{path}"
 
 
 def keystone_url(plan: Plan) -> str:
@@ -75,7 +86,8 @@ def service_credentials(plan: Plan, user: str) -> dict[str, Value]:
 def keystone_authtoken(plan: Plan, user: str) -> Section:
     """Return [keystone_authtoken]: how an API checks the tokens it is given."""
     return service_credentials(plan, user) | {
-        "www_authenticate_uri": keystone_url(plan),
+        # Told to whoever has no token, and so to those outside.
+        "www_authenticate_uri": public_url(plan, "/identity", "/v3", internal=keystone_url(plan)),
         "memcached_servers": MEMCACHED,
         "service_token_roles": SERVICE_PROJECT,
         "service_token_roles_required": True,
@@ -85,6 +97,14 @@ def keystone_authtoken(plan: Plan, user: str) -> Section:
 def service_user(plan: Plan, user: str) -> Section:
     """Return [service_user]: a service token goes along, so that long work outlives user tokens."""
     return service_credentials(plan, user) | {"send_service_user_token": True}
+
+
+def proxy_headers(plan: Plan) -> Section:
+    """Return [oslo_middleware]: an API believes the front door who asked, and by which URL.
+
+    Then links lead to the front door for those who came by it, and stay inside for the others.
+    """
+    return {} if plan.front_door is None else {"enable_proxy_headers_parsing": True}
 
 
 def database(plan: Plan, user: str, name: str = "") -> Section:

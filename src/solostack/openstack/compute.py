@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from solostack.engine.operations import File, Operation, Unit
-from solostack.openstack import auth, logs, novaconf
+from solostack.openstack import auth, logs, novaconf, volumes
 from solostack.openstack.ini import Section, render_ini
 from solostack.plan.model import HostPlan, Plan
 
@@ -12,6 +12,10 @@ PACKAGES = (
     "neutron-ovn-metadata-agent",
     "haproxy",
     "libvirt-daemon-system",
+    # os-brick asks it when an attached volume is extended (initiator/linuxscsi.py), and does not
+    # depend on it.
+    "lsscsi",
+    "open-iscsi",
     "qemu-utils",
 )
 UNITS = ("nova-compute.service", "neutron-ovn-metadata-agent.service")
@@ -22,6 +26,7 @@ METADATA_CONF = "/etc/neutron/neutron_ovn_metadata_agent.ini"
 NOVA_DROPIN = "/etc/systemd/system/nova-compute.service.d/solostack.conf"
 SOUTHBOUND_PORT = 6642
 TRANSLATION_CACHE_MIB = 128
+STORAGE_WAIT_S = 240
 
 
 def nova_compute_files(plan: Plan, host: HostPlan) -> tuple[Operation, ...]:
@@ -29,7 +34,7 @@ def nova_compute_files(plan: Plan, host: HostPlan) -> tuple[Operation, ...]:
     return (
         File(path=NOVA_CONF, content=render_nova(plan, host), mode=0o640, group="nova"),
         File(path=COMPUTE_CONF, content=render_libvirt(host), mode=0o640, group="nova"),
-        File(path=NOVA_DROPIN, content=render_dropin()),
+        File(path=NOVA_DROPIN, content=render_dropin(plan)),
         logs.journal_only(),
     )
 
@@ -67,19 +72,24 @@ def render_nova(plan: Plan, host: HostPlan) -> str:
                 "reserved_host_cpus": host.reserved_cpus,
                 "reserved_host_disk_mb": host.reserved_disk_mib,
                 "resume_guests_state_on_host_boot": True,
+                **_volume_waits(plan),
             },
             "vnc": _vnc(plan, address),
         }
     )
 
 
+def _volume_waits(plan: Plan) -> Section:
+    # An image is copied and converted on the storage node before an instance boots from it.
+    return {"block_device_allocate_retries": 200} if volumes.wanted(plan) else {}
+
+
 def _vnc(plan: Plan, address: str) -> Section:
-    proxy = auth.service_url(plan, novaconf.CONSOLE_PORT, "/vnc_auto.html")
     return {
         "enabled": True,
         "server_listen": address,
         "server_proxyclient_address": address,
-        "novncproxy_base_url": proxy,
+        "novncproxy_base_url": novaconf.console_url(plan),
     }
 
 
@@ -106,14 +116,26 @@ def render_libvirt(host: HostPlan) -> str:
     return render_ini(sections)
 
 
-def render_dropin() -> str:
+def render_dropin(plan: Plan) -> str:
     """Render an addition to Debian's unit.
 
     nova-compute says that it is ready once the conductor answered. After a power cut of the host
     that is when the controller is up again, so starting may take long; only then it failed. When
     the host shuts down it must end before its guests do, or Nova takes them for stopped by a user.
+    At its start it resumes instances, which needs the storage node that starts at the same time;
+    a storage node that stays away must not keep the other instances from starting.
     """
-    return "[Unit]\nAfter=libvirt-guests.service\n\n[Service]\nTimeoutStartSec=900\nRestartSec=5\n"
+    wait = ""
+    if volumes.on_lvm(plan):
+        target = f"/dev/tcp/{volumes.storage_address(plan)}/{volumes.ISCSI_PORT}"
+        wait = (
+            f"ExecStartPre=-/usr/bin/timeout {STORAGE_WAIT_S} /bin/bash -c "
+            f"'until (exec 3<>{target}) 2>/dev/null; do sleep 2; done'\n"
+        )
+    return (
+        "[Unit]\nAfter=libvirt-guests.service\n\n"
+        f"[Service]\n{wait}TimeoutStartSec=900\nRestartSec=5\n"
+    )
 
 
 def render_neutron(host: HostPlan) -> str:

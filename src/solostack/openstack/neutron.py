@@ -33,7 +33,9 @@ PHYSICAL_NETWORK = "external"
 
 def catalog_service(plan: Plan) -> CatalogService:
     """Return the entry in the catalogue."""
-    return CatalogService(name="neutron", type="network", url=auth.service_url(plan, PORT))
+    url = auth.service_url(plan, PORT)
+    public_url = auth.public_url(plan, "/network", internal=url)
+    return CatalogService(name="neutron", type="network", url=url, public_url=public_url)
 
 
 def neutron_operations(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
@@ -90,12 +92,14 @@ def render_conf(plan: Plan, node: NodePlan) -> str:
             "agent": {"root_helper": "sudo neutron-rootwrap /etc/neutron/rootwrap.conf"},
             "database": auth.database(plan, "neutron"),
             "keystone_authtoken": auth.keystone_authtoken(plan, "neutron"),
-            "nova": auth.service_credentials(plan, "nova"),
+            "nova": auth.service_credentials(plan, "nova") | {"endpoint_type": "internal"},
             "oslo_concurrency": {"lock_path": "/var/lib/neutron/tmp"},
             "oslo_messaging_notifications": {"driver": "noop"},
             "oslo_messaging_rabbit": auth.messaging(),
+            "oslo_middleware": auth.proxy_headers(plan),
             "oslo_policy": {"policy_dirs": "/etc/neutron/policy.d"},
-            "placement": auth.service_credentials(plan, "placement"),
+            "placement": auth.service_credentials(plan, "placement")
+            | {"endpoint_type": "internal"},
         }
     )
 

@@ -168,7 +168,8 @@ _NO_ADDRESS = "[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n"
 def _addressed(plan: Plan, card: Interface) -> str:
     # ConfigureWithoutCarrier: services listen on the address while the other end is still down.
     lines = [f"[Network]\nAddress={card.address}"]
-    if plan.egress and card.gateway is not None:
+    # Answers through the front door leave by the host, which alone decides what else may.
+    if (plan.egress or plan.front_door is not None) and card.gateway is not None:
         lines.append(f"Gateway={card.gateway}")
     lines += ["LinkLocalAddressing=no", "IPv6AcceptRA=no", "LLDP=no", "ConfigureWithoutCarrier=yes"]
     return "\n".join(lines) + "\n"

@@ -30,9 +30,9 @@ SETUP = program("nova_setup")
 
 def catalog_service(plan: Plan) -> CatalogService:
     """Return the entry in the catalogue."""
-    return CatalogService(
-        name="nova", type="compute", url=auth.service_url(plan, novaconf.API_PORT, "/v2.1")
-    )
+    url = auth.service_url(plan, novaconf.API_PORT, "/v2.1")
+    public_url = auth.public_url(plan, "/compute", "/v2.1", internal=url)
+    return CatalogService(name="nova", type="compute", url=url, public_url=public_url)
 
 
 def nova_operations(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
@@ -88,6 +88,7 @@ def render_conf(plan: Plan, node: NodePlan) -> str:
                 "service_metadata_proxy": True,
                 "metadata_proxy_shared_secret": novaconf.metadata_secret(),
             },
+            "oslo_middleware": auth.proxy_headers(plan),
             "oslo_policy": {"policy_dirs": "/etc/nova/policy.d"},
             "scheduler": {"workers": plan.workers, "discover_hosts_in_cells_interval": 30},
             "vnc": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from solostack.engine.operations import secret
-from solostack.openstack import auth
+from solostack.openstack import auth, volumes
 from solostack.openstack.ini import Section
 from solostack.plan.model import Plan
 
@@ -27,6 +27,7 @@ def shared_sections(plan: Plan, *, host: str, address: str) -> dict[str, Section
             "state_path": "/var/lib/nova",
             "transport_url": auth.transport_url(plan),
         },
+        "cinder": volumes.nova_section(plan),
         "glance": {
             "api_servers": auth.service_url(plan, GLANCE_PORT),
             "region_name": plan.region,
@@ -39,6 +40,17 @@ def shared_sections(plan: Plan, *, host: str, address: str) -> dict[str, Section
         "service_user": auth.service_user(plan, "nova"),
         "spice": {"enabled": False},
     }
+
+
+def console_url(plan: Plan) -> str:
+    """Return the page of a console; Nova adds the token (novncproxy_base_url).
+
+    Behind the front door it connects by itself, as there it is a part of the dashboard's page.
+    """
+    page = auth.service_url(plan, CONSOLE_PORT, "/vnc_auto.html")
+    return auth.public_url(
+        plan, "/novnc", "/vnc_auto.html?autoconnect=true&resize=scale", internal=page
+    )
 
 
 def metadata_secret() -> str:

@@ -20,7 +20,9 @@ UWSGI = "/etc/placement/placement-api-uwsgi.ini"
 
 def catalog_service(plan: Plan) -> CatalogService:
     """Return the entry in the catalogue."""
-    return CatalogService(name="placement", type="placement", url=auth.service_url(plan, PORT))
+    url = auth.service_url(plan, PORT)
+    public_url = auth.public_url(plan, "/placement", internal=url)
+    return CatalogService(name="placement", type="placement", url=url, public_url=public_url)
 
 
 def placement_operations(plan: Plan) -> tuple[Operation, ...]:
@@ -51,10 +53,18 @@ def render_conf(plan: Plan) -> str:
 
 
 def _app(plan: Plan) -> UwsgiApp:
+    """Return the application.
+
+    Placement makes its middleware for proxies without its configuration (placement/deploy.py), so
+    that it is never on; uWSGI tells it the path of the front door instead.
+    """
+    prefix = "${HTTP_X_FORWARDED_PREFIX}"
+    behind_door = {"route-if-not": f"empty:{prefix} addvar:SCRIPT_NAME={prefix}"}
     return UwsgiApp(
         name="placement-api",
         project="placement",
         wsgi_file="/usr/bin/placement-api",
         processes=plan.workers,
         threads=4,
+        extra=behind_door if plan.front_door is not None else {},
     )

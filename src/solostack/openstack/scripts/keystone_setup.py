@@ -58,8 +58,8 @@ def ensure_keys() -> None:
             keys.initialize_key_repository(owner.pw_uid, owner.pw_gid)
 
 
-def ensure_admin(wanted: dict[str, str]) -> str:
-    """Make domain, roles, admin and Keystone's own endpoints; return the service role's id."""
+def ensure_admin(wanted: dict[str, str]) -> tuple[str, str]:
+    """Make domain, roles, admin and Keystone's service; return the service role's and its id."""
     work = bootstrap.Bootstrapper()
     work.admin_username = "admin"
     work.admin_password = wanted["admin_password"]
@@ -67,10 +67,20 @@ def ensure_admin(wanted: dict[str, str]) -> str:
     work.admin_role_name = "admin"
     work.service_name = "keystone"
     work.region_id = wanted["region"]
-    work.public_url = work.internal_url = work.admin_url = wanted["url"]
+    work.internal_url = work.admin_url = wanted["url"]
+    work.public_url = wanted["public_url"]
     work.immutable_roles = True
     work.bootstrap()
-    return str(work.service_role_id)
+    return str(work.service_role_id), str(work.service_id)
+
+
+def ensure_domain(name: str) -> None:
+    """Make a domain; who is in it is said by its file in /etc/keystone/domains."""
+    try:
+        PROVIDERS.resource_api.get_domain_by_name(name)
+    except exception.DomainNotFound:
+        domain = {"id": uuid.uuid4().hex, "name": name, "enabled": True}
+        PROVIDERS.resource_api.create_domain(domain["id"], domain)
 
 
 def ensure_project(name: str) -> str:
@@ -119,8 +129,9 @@ def ensure_service(name: str, kind: str) -> str:
     return str(PROVIDERS.catalog_api.create_service(service["id"], service)["id"])
 
 
-def ensure_endpoints(service: str, region: str, url: str) -> None:
-    """Give a service its three endpoints in a region, or move them to this URL."""
+def ensure_endpoints(service: str, region: str, url: str, public_url: str) -> None:
+    """Give a service its three endpoints in a region, or move them to these URLs."""
+    urls = {"public": public_url, "internal": url, "admin": url}
     there = {
         endpoint["interface"]: endpoint
         for endpoint in PROVIDERS.catalog_api.list_endpoints()
@@ -133,12 +144,13 @@ def ensure_endpoints(service: str, region: str, url: str) -> None:
                 "interface": interface,
                 "service_id": service,
                 "region_id": region,
-                "url": url,
+                "url": urls[interface],
                 "enabled": True,
             }
             PROVIDERS.catalog_api.create_endpoint(endpoint["id"], endpoint)
-        elif there[interface]["url"] != url:
-            PROVIDERS.catalog_api.update_endpoint(there[interface]["id"], {"url": url})
+        elif there[interface]["url"] != urls[interface]:
+            changed = {"url": urls[interface]}
+            PROVIDERS.catalog_api.update_endpoint(there[interface]["id"], changed)
 
 
 def main() -> None:
@@ -147,15 +159,19 @@ def main() -> None:
     configure()
     upgrades.offline_sync_database_to_version()
     ensure_keys()
-    service_role = ensure_admin(wanted)
+    service_role, keystone_service = ensure_admin(wanted)
+    # The bootstrap makes endpoints that are not there, and moves none.
+    ensure_endpoints(keystone_service, wanted["region"], wanted["url"], wanted["public_url"])
     admin_role = role_id("admin")
+    for domain in wanted["domains"]:
+        ensure_domain(domain)
     project = ensure_project(wanted["project"])
     for service in wanted["services"]:
         user = ensure_user(service["name"], service["password"])
         for role in (admin_role, service_role):
             ensure_role(user, project, role)
         ident = ensure_service(service["name"], service["type"])
-        ensure_endpoints(ident, wanted["region"], service["url"])
+        ensure_endpoints(ident, wanted["region"], service["url"], service["public_url"])
 
 
 main()
