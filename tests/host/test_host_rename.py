@@ -205,12 +205,15 @@ def test_a_container_that_starts_later_finds_the_new_bridge(host: Host) -> None:
     text = NETWORK_SCRIPT.replace("/etc/solostack/nodes", str(host.folder))
     script = host.folder / "node-network"
     script.write_text(text.replace("/etc/solostack/networks", str(host.folder)))
+    ports = "ls /sys/class/net/eth1/brif; echo"
+    # In one go: the node's namespace has its name, and its life, where this command runs.
+    steps = f"sh {script} up {node}; {ports}; sh {script} down {node}; {ports}"
     try:
-        done = host.run("sh", str(script), "up", node)
+        done = host.run("sh", "-euc", steps)
         assert done.returncode == 0, done.stderr
-        assert host.ports("eth1") == PORTS | {"sn400abcdef"}
-        assert host.run("sh", str(script), "down", node).returncode == 0
-        assert host.ports("eth1") == PORTS
+        up, down = (set(part.split()) for part in done.stdout.split("\n\n")[:2])
+        assert up == PORTS | {"sn400abcdef"}
+        assert down == PORTS
     finally:
         # The name is a file in /run/netns of this machine, made from a namespace of the test's.
         Path(f"/run/netns/solostack-{node}").unlink(missing_ok=True)

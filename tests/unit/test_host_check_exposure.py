@@ -354,3 +354,41 @@ def ignoring(value: int, address: str = "203.0.113.2/32", where: str = "eno1") -
 def test_arp_ignore(observation: HostObservation, expected: list[str]) -> None:
     found = about(Subject.SYSCTL, observation)
     assert [what for severity, what in found if severity == "error"] == expected
+
+
+@pytest.mark.parametrize(
+    ("door", "found", "key"),
+    [
+        ({}, listener("tcp", "0.0.0.0", 443, "nginx"), "port"),
+        ({}, listener("tcp", "*", 80, "nginx"), "http_port"),
+        ({"port": 8443}, listener("tcp", "203.0.113.2", 8443, ""), "port"),
+    ],
+)
+def test_a_service_at_the_front_doors_ports_is_not_taken_over_silently(
+    door: dict[str, object], found: Listener, key: str
+) -> None:
+    [finding] = full(Subject.OPEN_PORTS, listening(found), site(front_door=door))
+    assert str(finding.severity) == "error"
+    assert f"tcp {found.port} is in use" in finding.what
+    assert f"front_door.{key}" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("door", "found"),
+    [
+        ({"address": "198.51.100.3"}, listener("tcp", "0.0.0.0", 443, "nginx")),
+        ({"port": 8443}, listener("tcp", "0.0.0.0", 443, "nginx")),
+        ({}, listener("udp", "0.0.0.0", 443, "nginx")),
+    ],
+)
+def test_a_service_that_is_not_in_the_front_doors_way(
+    door: dict[str, object], found: Listener
+) -> None:
+    [finding] = full(Subject.OPEN_PORTS, listening(found), site(front_door=door))
+    assert "front door" not in finding.what
+    [here] = full(
+        Subject.OPEN_PORTS,
+        listening(listener("tcp", "127.0.0.1", 443, "nginx")),
+        site(front_door={}),
+    )
+    assert str(here.severity) == "ok"

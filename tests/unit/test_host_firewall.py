@@ -44,6 +44,11 @@ SITES = {
     + "external: {method: private, block: 10.50.0.0/24, "
     + "published: [{port: 8080, to: 10.50.0.5, to_port: 80}, "
     + "{port: 5353, to: 10.50.0.6, protocol: udp}]}\n",
+    "front-door": HOSTS + ROUTED + "front_door: {port: 8443}\n",
+    "front-door-public": HOSTS + ROUTED + "front_door: {address: 198.51.100.5}\n",
+    "front-door-bridge": HOSTS
+    + "external: {method: bridge, block: 198.51.100.0/29}\n"
+    + "front_door: {address: 198.51.100.3}\n",
 }
 FACTS = HostFacts(
     name="phys1", cores=8, memory_mib=32768, disk_gib=500, kvm=True, openvswitch_module=True
@@ -271,3 +276,29 @@ def test_the_command_shows_the_plan_without_a_host(
         main_inner((*argv, "--host", "phys9"))
     with pytest.raises(UsageError):
         main_inner(("firewall", "-f", str(site), "--facts", str(facts)))
+
+
+def test_the_front_door_is_all_that_passes_to_the_controller() -> None:
+    for name in ("front-door", "front-door-public", "front-door-bridge"):
+        plan = make_plan(SITES[name])
+        rules = firewall_rules(plan, plan.hosts[0])
+        forward = [rule for rule in rules if rule.chain.name == "forward"]
+        accepted = [rule for rule in forward if rule.verdict == "accept"]
+        for rule in accepted:
+            if "172.16.0.11" in rule.match:
+                assert "ct status dnat ct original ip daddr" in rule.match
+        refused = next(
+            index for index, rule in enumerate(forward) if rule.words.startswith("to the control")
+        )
+        assert all(forward.index(rule) < refused for rule in accepted if "front door" in rule.words)
+
+
+def test_the_front_doors_address_is_no_instances() -> None:
+    plan = make_plan(SITES["front-door-bridge"])
+    text = rules_text(plan, plan.hosts[0])
+    wire = [line for line in text.splitlines() if "solo-uplink" in line and "accept" in line]
+    assert wire
+    assert not [line for line in wire if "198.51.100.3" in line or "198.51.100.0/29" in line]
+    assert "spoofed: the front door" in rules_text(
+        make_plan(SITES["front-door-public"]), make_plan(SITES["front-door-public"]).hosts[0]
+    )

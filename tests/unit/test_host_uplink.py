@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,34 @@ def test_undo_stops_the_units_before_it_gives_the_card_back() -> None:
     step = uplink_operations(plan, plan.hosts[0])[1]
     assert isinstance(step, Step)
     assert f"{uplink.SCRIPT_PATH} down\n" in step.undo
+
+
+@pytest.mark.parametrize(
+    ("external", "address", "proxied"),
+    [
+        ({"block": "198.51.100.0/28"}, "198.51.100.3", ()),
+        (
+            {"method": "proxy", "addresses": SCATTERED},
+            "198.51.100.77",
+            ("198.51.100.9", "198.51.100.77", "203.0.113.200"),
+        ),
+        ({"method": "bridge", "addresses": SCATTERED}, "198.51.100.77", ("198.51.100.77",)),
+        ({"method": "bridge", "addresses": SCATTERED}, "203.0.113.2", ()),
+        ({"method": "private", "block": "192.168.100.0/28"}, "192.168.100.3", ()),
+    ],
+)
+def test_the_host_answers_for_the_front_door_as_the_method_needs(
+    external: dict[str, object], address: str, proxied: tuple[str, ...]
+) -> None:
+    hosts = [{"name": "phys1", "address": "203.0.113.2", "nic": "enp1s0"}]
+    door = {"address": address}
+    site = Site.model_validate({"hosts": hosts, "external": external, "front_door": door})
+    facts = HostFacts(
+        name="phys1", cores=8, memory_mib=32768, disk_gib=500, kvm=True, openvswitch_module=True
+    )
+    plan = build_plan(site, {"phys1": facts})
+    found = uplink_of(plan, plan.hosts[0])
+    assert found.proxied == proxied
+    if address != "203.0.113.2":
+        inside = [ipaddress.IPv4Network(each) for each in found.networks]
+        assert any(ipaddress.IPv4Address(address) in each for each in inside)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from solostack.errors import HostError
 from solostack.host import (
+    check_directory,
     check_exposure,
     check_firewall,
     check_machine,
     check_method,
     check_network,
+    check_storage,
     check_system,
     check_traces,
 )
@@ -40,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     check_machine.disk_rule,
     check_machine.cache_rule,
     check_machine.kernel_rule,
+    check_storage.initiator_rule,
     check_network.nic_rule,
     check_network.gateway_rule,
     check_network.block_rule,
@@ -62,6 +65,7 @@ RULES: tuple[Rule, ...] = (
     check_system.dpkg_rule,
     check_system.dns_rule,
     check_system.time_rule,
+    check_directory.directory_rule,
     check_system.security_module_rule,
 )
 

@@ -47,7 +47,9 @@ def open_ports_rule(look: Look) -> Iterator[Finding]:
         key = (listener.protocol, listener.port)
         if key in found or not _faces_outside(look, listener):
             continue
-        finding = _published(look, listener) or _closing(look, listener)
+        finding = (
+            _front_door(look, listener) or _published(look, listener) or _closing(look, listener)
+        )
         if finding is not None:
             found[key] = finding
     yield from found.values()
@@ -90,6 +92,24 @@ def _published(look: Look, listener: Listener) -> Finding | None:
         why="what arrives there goes to the floating IP"
         + (": nobody could log in to this host any more" if is_ssh else ", never to this service"),
         todo="set another port under external.published in the site, or move the service",
+    )
+
+
+def _front_door(look: Look, listener: Listener) -> Finding | None:
+    """Return what is wrong with a service at the front door's ports of the host's own address."""
+    door = look.site.front_door
+    if door is None or listener.protocol != "tcp" or not look.is_gateway:
+        return None
+    keys = {door.port: "port", door.http_port: "http_port"}
+    if listener.port not in keys or door.address not in {None, look.host.address}:
+        return None
+    owner = f" by {listener.process}" if listener.process else ""
+    return error(
+        Subject.OPEN_PORTS,
+        f"tcp {listener.port} is in use{owner}, and the front door wants it",
+        why="what arrives there would go to the cloud's front door, never to this service",
+        todo=f"move the service, or give the door another port (front_door.{keys[listener.port]} "
+        "in the site) or one of the public addresses (front_door.address)",
     )
 
 

@@ -10,7 +10,7 @@ from solostack.host.probe_observation import NODES_PATH, FileSystem, Presence
 from solostack.host.probe_parse import CACHE_PATH, INSTANCES_PATH
 from solostack.plan import sizing
 from solostack.plan.build import home_of
-from solostack.site.model import Role, Runtime
+from solostack.site.model import Runtime
 from solostack.site.networks import node_settings
 
 LEAST_CORES = 2
@@ -272,9 +272,5 @@ def _kernel_summary(features: Mapping[str, Presence]) -> Iterator[Finding]:
 
 def _sizes(look: Look) -> list[sizing.NodeSize]:
     facts = look.seen.facts()
-    nodes = node_settings(look.site)
-    return [
-        sizing.size_node(role, nodes[role], facts=facts, workers=look.site.workers)
-        for role in Role
-        if home_of(look.site, role) is look.host
-    ]
+    here = [role for role in node_settings(look.site) if home_of(look.site, role) is look.host]
+    return list(sizing.size_nodes(look.site, dict.fromkeys(here, facts)).values())

@@ -30,9 +30,11 @@ class Subject(enum.StrEnum):
     BRIDGE = "bridge"
     BRIDGE_NETFILTER = "bridge netfilter"
     CACHE = "cache"
+    CERTIFICATES = "certificates"
     CPU = "cpu"
     DEBIAN = "debian"
     DEPLOYMENT = "deployment"
+    DIRECTORY = "directory"
     DISK = "disk"
     DNS = "dns"
     DPKG = "dpkg"
@@ -62,6 +64,7 @@ class Subject(enum.StrEnum):
     SYSTEMD = "systemd"
     TIME = "time"
     VIRTUALIZATION = "virtualization"
+    VOLUMES = "volumes"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

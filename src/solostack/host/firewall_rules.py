@@ -10,6 +10,7 @@ import dataclasses
 import ipaddress
 from collections.abc import Iterable, Iterator
 
+from solostack.host import front_door_rules as front_door
 from solostack.host.firewall_model import (
     ARP_INPUT,
     ARP_OUTPUT,
@@ -75,7 +76,20 @@ class _Place:
             for first, last in pools
             for network in ipaddress.summarize_address_range(first, last)
         )
-        return (*self.internal, *floating, LOOPBACK)
+        return (*self.internal, *floating, *self.door, LOOPBACK)
+
+    @property
+    def door(self) -> tuple[IPv4Network, ...]:
+        address = front_door.public_address(self.plan, self.host)
+        return () if address is None else (IPv4Network(address),)
+
+    @property
+    def instances(self) -> tuple[IPv4Network, ...]:
+        """The floating IPs without the front door's address."""
+        found = self.floating
+        for door in self.door:
+            found = tuple(part for each in found for part in _without(each, door))
+        return found
 
     @property
     def internal(self) -> tuple[IPv4Network, ...]:
@@ -94,10 +108,14 @@ def firewall_rules(plan: Plan, host: HostPlan) -> tuple[Rule, ...]:
     return (
         *_arriving(place),
         *_published(place),
+        *front_door.published(plan, host),
         *_from_block(place),
+        *front_door.spoofed(plan, host),
         *_input(place),
+        *front_door.forwarded(plan, host),
         *_forward(place),
         *_rewritten(place),
+        *front_door.rewritten(plan, host, place.data_side),
         *_leaving(place),
         *_arp(place),
         *_wire(place),
@@ -413,6 +431,7 @@ def _arp(place: _Place) -> Iterator[Rule]:
             "accept",
             f"answers for floating IPs: {_words(place.floating)}",
         )
+    yield from front_door.announced(place.plan, place.host)
     yield rule(ARP_OUTPUT, f'oifname "{uplink}"', "drop", "from any other address")
 
 
@@ -424,8 +443,8 @@ def _wire(place: _Place) -> Iterator[Rule]:
     def rule(chain: Chain, match: str, verdict: str, words: str) -> Rule:
         return Rule(chain=chain, way=Way.WIRE, match=match, verdict=verdict, words=words)
 
-    block, spoofed = _set(place.floating), _set(place.spoofable)
-    words = _words(place.floating)
+    block, spoofed = _set(place.instances), _set(place.spoofable)
+    words = _words(place.instances)
     to, back = f'oifname "{UPLINK_LINK}"', f'iifname "{UPLINK_LINK}"'
     both = _names(UPLINK_LINK, EXTERNAL_LINK)
     yield rule(BRIDGE_FORWARD, f"{to} ip saddr {spoofed}", "drop", "spoofed sources, inward")
@@ -438,6 +457,13 @@ def _wire(place: _Place) -> Iterator[Rule]:
     yield rule(BRIDGE_FORWARD, back, "drop", "everything else outward, internal addresses first")
     yield rule(BRIDGE_INPUT, f"iifname {both}", "drop", "to the host by the way of the block")
     yield rule(BRIDGE_OUTPUT, f"oifname {both}", "drop", "from the host by the way of the block")
+
+
+def _without(network: IPv4Network, part: IPv4Network) -> Iterator[IPv4Network]:
+    if part.subnet_of(network):
+        yield from network.address_exclude(part)
+    else:
+        yield network
 
 
 def _names(*names: str) -> str:

@@ -7,6 +7,7 @@ import enum
 import ipaddress
 from collections.abc import Mapping
 
+from solostack.host.directory_probe import DirectorySeen
 from solostack.host.kvm import GuestProbe, Verdict
 from solostack.host.method import MethodSeen
 from solostack.plan.model import HostFacts
@@ -283,7 +284,8 @@ class Session:
 class HostObservation:
     """Everything that was seen on the host called name.
 
-    session is None for who did not come over SSH; method None where nobody listened on the card.
+    session is None for who did not come over SSH; method None where nobody listened on the card;
+    directory None where there was none to ask.
     """
 
     name: str
@@ -297,6 +299,7 @@ class HostObservation:
     traces: Traces
     session: Session | None = None
     method: MethodSeen | None = None
+    directory: DirectorySeen | None = None
 
     def facts(self) -> HostFacts:
         """Return what the plan needs of it."""

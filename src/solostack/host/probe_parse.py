@@ -53,6 +53,7 @@ MODULES = {
     "br_netfilter": "CONFIG_BRIDGE_NETFILTER",
     "dm_mod": "CONFIG_BLK_DEV_DM",
     "geneve": "CONFIG_GENEVE",
+    "iscsi_tcp": "CONFIG_ISCSI_TCP",
     "loop": "CONFIG_BLK_DEV_LOOP",
     "nf_tables": "CONFIG_NF_TABLES",
     "nft_chain_nat": "CONFIG_NFT_NAT",

@@ -64,15 +64,27 @@ def uplink_of(plan: Plan, host: HostPlan) -> Uplink:
     """Decide what a host's uplink must be."""
     device = uplink_device(plan, host)
     external = plan.external
-    proxied = host.gateway and external.method is ExternalMethod.PROXY
+    proxied = _proxied(plan, host)
     return Uplink(
         nic=host.nic,
         device=device,
         external=external.bridge if host.gateway else "",
         networks=tuple(_as_shown(each) for each in external.networks) if host.gateway else (),
-        proxied=tuple(str(each) for each in external.floating_addresses) if proxied else (),
-        sysctls=_sysctls(device, external.bridge if host.gateway else "", proxied=proxied),
+        proxied=tuple(str(each) for each in proxied),
+        sysctls=_sysctls(device, external.bridge if host.gateway else "", proxied=bool(proxied)),
     )
+
+
+def _proxied(plan: Plan, host: HostPlan) -> tuple[ipaddress.IPv4Address, ...]:
+    """Return what the host answers ARP for: with method bridge OVN does, but for the front door."""
+    if not host.gateway:
+        return ()
+    external, door = plan.external, plan.front_door
+    found = set(external.floating_addresses if external.method is ExternalMethod.PROXY else ())
+    on_wire = external.method in {ExternalMethod.PROXY, ExternalMethod.BRIDGE}
+    if on_wire and door is not None and not door.own_address:
+        found.add(door.address)
+    return tuple(sorted(found))
 
 
 def _sysctls(device: str, external: str, *, proxied: bool) -> tuple[tuple[str, str], ...]:
