@@ -320,9 +320,11 @@ class Scene:
         self.asked: list[tuple[str, ...]] = []
         self.interrupt_at = ""
         self.taken = ""
+        self.keep_volumes = False
 
     def controller(self, action: str, request: dict[str, Any]) -> Any:
         self.asked.append((action, request.get("address", "")))
+        self.keep_volumes = request.get("keep_volumes", False)
         if action == "address_start":
             return {"project_id": "j", "external_id": "n", "port_id": "p", "page": "solostack v "}
         return "in use" if self.taken and request.get("address") == self.taken else {}
@@ -365,6 +367,7 @@ def test_the_free_ones_are_tried_one_after_the_other_and_all_is_removed() -> Non
     assert moved == [f"198.51.100.{number}" for number in range(3, 16)]
     assert scene.asked[0][0] == "address_start"
     assert scene.asked[-1] == ("verify_cleanup", "")
+    assert scene.keep_volumes, "or it would wait for a storage node that is off"
     assert run.proofs[0].by == "instance web (project demo)"
     assert run.proofs[1].inside == not_tried("reserved by project demo, given to no instance")
     assert sum(one.ok for one in run.proofs) == 15

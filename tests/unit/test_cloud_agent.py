@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -145,3 +146,41 @@ class RefusingCloud(rest.Cloud):
 def test_a_subnet_in_use_is_told_from_an_api_that_fails(status: int, said: str) -> None:
     with pytest.raises(report.AgentError, match=said):
         opening._retire_subnets(RefusingCloud(status), {"id": "n"}, [], report.Changes())
+
+
+class Consoles:
+    """Two instances; the second says nothing until it is started a second time."""
+
+    def __init__(self) -> None:
+        self.rebooted: list[str] = []
+
+    def request(self, _: str, __: str, path: str, body: Any) -> Any:
+        server = path.split("/")[2]
+        if "reboot" in body:
+            self.rebooted.append(server)
+            return None
+        silent = server == "second" and "second" not in self.rebooted
+        said = ["SOLOSTACK DHCP 10.0.0.5", "SOLOSTACK METADATA i-1", "SOLOSTACK READY"]
+        said += [f"user-data: VERIFY {word} yes" for word in ("listening", "outward", "peer")]
+        return {"output": "" if silent else "\n".join(said)}
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_silent_instance_gets_a_second_start_where_it_is_emulated(
+    emulated: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(proving, "SILENT_S", 0.0)
+    monkeypatch.setattr(proving, "CONSOLE_PAUSE_S", 0.01)
+    cloud = Consoles()
+    stage = {"cloud": cloud, "servers": {"first": "first", "second": "second"}}
+    seen = proving._watch(stage, 0.1, emulated=emulated)
+    capsys.readouterr()
+    proving._judge(seen)
+    told = {one["name"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert cloud.rebooted == (["second"] if emulated else [])
+    assert told["DHCP: first instance"]["detail"] == "10.0.0.5"
+    second = told["DHCP: second instance"]
+    assert second["ok"] is emulated
+    assert second["detail"] == (
+        "10.0.0.5, after a second start" if emulated else "nothing on the console"
+    )

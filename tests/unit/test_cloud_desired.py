@@ -14,6 +14,7 @@ from solostack.cloud.credentials import (
     Access,
     build_access,
     cloud_names,
+    outside_access,
     render_clouds_yaml,
     render_openrc,
 )
@@ -146,6 +147,26 @@ def test_clouds_yaml_gives_every_password_back(password: str) -> None:
     access = Access(auth_url="http://c:5000/v3", region="r", admin_password=password)
     clouds = YAML(typ="safe").load(render_clouds_yaml("site", access))["clouds"]
     assert clouds["site-admin"]["auth"]["password"] == password
+
+
+def test_from_outside_one_logs_in_by_the_front_door() -> None:
+    from ruamel.yaml import YAML
+
+    plan = make_plan(front_door={"hostname": "cloud.example.org", "port": 8443})
+    access = outside_access(plan, SECRETS, cacert="/state/a b/ca.pem")
+    assert access.auth_url == "https://cloud.example.org:8443/identity/v3"
+    clouds = YAML(typ="safe").load(render_clouds_yaml("site", access))["clouds"]
+    assert clouds["site"]["cacert"] == clouds["site-admin"]["cacert"] == "/state/a b/ca.pem"
+    assert clouds["site"]["interface"] == "public"
+    assert "export OS_CACERT='/state/a b/ca.pem'\n" in render_openrc(access, admin=True)
+    inside = build_access(plan, SECRETS)
+    assert inside.auth_url == "http://172.16.0.11:5000/v3"
+    assert "cacert" not in render_clouds_yaml("site", inside)
+    assert "OS_CACERT" not in render_openrc(inside, admin=True)
+
+
+def test_without_a_front_door_one_logs_in_on_the_data_network() -> None:
+    assert outside_access(make_plan(), SECRETS, cacert="") == build_access(make_plan(), SECRETS)
 
 
 def test_passwords_do_not_show() -> None:

@@ -21,17 +21,31 @@ SECRET_NAMES = (ADMIN_PASSWORD, DEMO_PASSWORD)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to log in. demo_user is also the first project's name; empty when the site has none."""
+    """How to log in. demo_user is also the first project's name; empty when the site has none.
+
+    cacert is the file of the authority that the URL's certificate is from; "" where there is none,
+    or where systems know it by themselves.
+    """
 
     auth_url: str
     region: str
     admin_password: str = dataclasses.field(repr=False)
     demo_user: str = ""
     demo_password: str = dataclasses.field(default="", repr=False)
+    cacert: str = ""
+
+
+def outside_access(plan: Plan, secrets: Mapping[str, str], *, cacert: str) -> Access:
+    """Return how to log in from outside: by the front door, where the site has one."""
+    inside = build_access(plan, secrets)
+    if plan.front_door is None:
+        return inside
+    auth_url = f"{plan.front_door.url}/identity/v3"
+    return dataclasses.replace(inside, auth_url=auth_url, cacert=cacert)
 
 
 def build_access(plan: Plan, secrets: Mapping[str, str]) -> Access:
-    """Put a plan and the values of SECRET_NAMES together."""
+    """Put a plan and the values of SECRET_NAMES together, for those on the data network."""
     controller = plan.node(Role.CONTROLLER).data_address
     return Access(
         auth_url=f"http://{controller}:{KEYSTONE_PORT}/v3",
@@ -64,6 +78,8 @@ def render_clouds_yaml(site: str, access: Access) -> str:
             "    interface: public",
             "    identity_api_version: 3",
         ]
+        if access.cacert:
+            lines.append(f"    cacert: {_quoted(access.cacert)}")
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +97,8 @@ def render_openrc(access: Access, *, admin: bool) -> str:
         "OS_INTERFACE": "public",
         "OS_IDENTITY_API_VERSION": "3",
     }
+    if access.cacert:
+        values["OS_CACERT"] = access.cacert
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 

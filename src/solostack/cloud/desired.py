@@ -7,19 +7,26 @@ can be changed later (free) and what cannot (fixed).
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from solostack.plan.model import DemoPlan, ExternalPlan, IPv4Network, Plan
 from solostack.site.model import Flavor, Image, Role
 from solostack.site.networks import VERIFY_NETWORKS, FloatingSubnet
+from solostack.site.services import Directory
 
 Request = dict[str, Any]
 EXTERNAL_NETWORK = "external"
 PHYSICAL_NETWORK = "external"
 TEST_IMAGE = "tiny"
 VERIFY_PROJECT = "solostack-verify"
+VOLUME_SERVER = "verify-first"
+"""The instance of verify_start whose user data waits for a volume."""
+
 SETTLE_S = 90
 """How long verify waits for services and agents to report that they live, in seconds."""
+VOLUME_SETTLE_S = 420
+"""The same for volumes: where the storage node is emulated, cinder-volume starts for minutes."""
 KERNEL_TREE = "/"
 BUSYBOX = "/usr/bin/busybox"
 QUOTA = {"instances": 100, "cores": -1, "ram": -1}
@@ -29,12 +36,19 @@ QUOTA = {"instances": 100, "cores": -1, "ram": -1}
 def cloud_request(plan: Plan) -> Request:
     """Build the request that opens the cloud: networks, flavors, images, first project."""
     return {
-        "external": _external(plan.external),
+        "external": _external(plan.external) | {"kept": kept_addresses(plan)},
         "flavors": [_flavor(flavor) for flavor in plan.flavors],
         "images": [_image(image, fetch=plan.egress) for image in plan.images],
         "test_image": {"name": TEST_IMAGE, "kernel_tree": KERNEL_TREE, "busybox": BUSYBOX},
         "demo": _demo(plan.demo) if plan.demo else None,
+        "directory": _directory(plan.directory) if plan.directory else None,
     }
+
+
+def kept_addresses(plan: Plan) -> list[str]:
+    """Return public addresses that no instance may have: they lead to the front door."""
+    door = plan.front_door
+    return [] if door is None or door.own_address else [str(door.address)]
 
 
 def verify_request(plan: Plan, upstream: ipaddress.IPv4Address) -> Request:
@@ -53,6 +67,18 @@ def verify_request(plan: Plan, upstream: ipaddress.IPv4Address) -> Request:
         "chassis": chassis,
         "rules": [_rule("icmp"), _rule("tcp", 80)],
         "settle_s": SETTLE_S,
+        "emulated": not all(host.kvm for host in plan.hosts),
+    }
+
+
+def volume_request(attach_hosts: Sequence[str]) -> Request:
+    """Build the request of `verify_volumes`; attach_hosts are the hosts that can attach volumes."""
+    return {
+        "project": VERIFY_PROJECT,
+        "image": TEST_IMAGE,
+        "server": VOLUME_SERVER,
+        "attach_hosts": list(attach_hosts),
+        "settle_s": VOLUME_SETTLE_S,
     }
 
 
@@ -155,6 +181,16 @@ def _image(image: Image, *, fetch: bool) -> Request:
         "disk_format": image.disk_format,
         "min_disk_gib": image.min_disk_gib,
         "fetch": url and fetch,
+    }
+
+
+def _directory(directory: Directory) -> Request:
+    return {
+        "domain": directory.domain,
+        "groups": [
+            {"name": group.name, "project": group.project, "role": group.role}
+            for group in directory.groups
+        ],
     }
 
 

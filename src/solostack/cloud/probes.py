@@ -20,6 +20,8 @@ PING_TIMEOUT_S = 45.0
 HTTP_TIMEOUT_S = 45.0
 CLOSED_TIMEOUT_S = 5
 UNITS_TIMEOUT_S = 120.0
+# Between two looks a unit may end and be started again by another.
+ENDED_LOOKS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,10 @@ _TCP_HINT = (
     "veth pairs; ip link)"
 )
 
-UNITS = Check(name="units", hint="on that machine: systemctl status UNIT; journalctl -u UNIT -b")
+UNITS = Check(
+    name="units",
+    hint="start it: solostack up; why it does not run: on {machine}: journalctl -b -u {unit}",
+)
 PING = Check(name="ping", hint=_FLOATING_HINT)
 HTTP = Check(name="HTTP", hint=_TCP_HINT)
 CLOSED = Check(
@@ -101,6 +106,31 @@ AGENT_CHECKS = (
     Check(name="floating IP given to a running instance", hint=_FLOATING_HINT),
 )
 
+_VOLUME_HINT = (
+    "on the storage node: journalctl -u cinder-volume -e; on the controller: journalctl -u "
+    "cinder-scheduler -u cinder-api -e"
+)
+VOLUME_CHECKS = (
+    Check(
+        name="volume services up",
+        hint="solostack status must show the storage node running (virsh start storage on its "
+        "host); on it: systemctl status solostack-disks tgt cinder-volume",
+    ),
+    Check(
+        name="room for volumes",
+        hint="solostack storage grow cinder SIZE, or delete volumes and snapshots",
+    ),
+    Check(name="volume made and extended", hint=_VOLUME_HINT),
+    Check(name="snapshot and clone", hint=_VOLUME_HINT),
+    Check(name="volume from an image", hint=_VOLUME_HINT),
+    Check(
+        name="volume on an instance",
+        hint="on the host: journalctl -u nova-compute -u iscsid -e; iscsiadm -m session; on the "
+        "storage node: tgt-admin --show",
+    ),
+    Check(name="volumes deleted", hint=_VOLUME_HINT),
+)
+
 # Prints one JSON object: what a TCP connection, and an HTTP request over it, came to. Plain
 # sockets, so that no proxy of the environment gets in between.
 _CONNECT = """
@@ -133,23 +163,26 @@ class Vantage:
     clock: Clock
 
 
-def agent_result(finding: Mapping[str, Any]) -> CheckResult:
-    """Turn a finding of the agent into a result."""
-    hints = {check.name: check.hint for check in AGENT_CHECKS}
+def agent_result(finding: Mapping[str, Any], checks: Sequence[Check]) -> CheckResult:
+    """Turn a finding of the agent into a result; its own hint goes before that of checks."""
+    hints = {check.name: check.hint for check in checks}
     name, ok = str(finding["name"]), bool(finding["ok"])
     return CheckResult(
         name=name,
         ok=ok,
         seconds=float(finding["seconds"]),
         detail=str(finding["detail"]),
-        hint="" if ok else hints.get(name, ""),
+        hint="" if ok else str(finding.get("hint") or hints.get(name, "")),
+        skipped=bool(finding.get("skipped")),
     )
 
 
-def missing_results(seen: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+def missing_results(
+    seen: Sequence[CheckResult], checks: Sequence[Check]
+) -> tuple[CheckResult, ...]:
     """Return a skipped result for every check of the agent that was not made."""
     names = {result.name for result in seen}
-    return tuple(skipped(check.name) for check in AGENT_CHECKS if check.name not in names)
+    return tuple(skipped(check.name) for check in checks if check.name not in names)
 
 
 def skipped(name: str) -> CheckResult:
@@ -204,18 +237,31 @@ def probe_closed(vantage: Vantage, address: ipaddress.IPv4Address, port: int) ->
 def probe_units(
     executor: Executor, clock: Clock, units: Sequence[str], *, all_ours: bool
 ) -> CheckResult:
-    """Check that a machine's units are active, and with all_ours that none of any has failed."""
+    """Check that a machine's units are active, and with all_ours that none of any has failed.
 
-    def attempt() -> tuple[bool, str]:
-        bad = bad_units(executor, units, all_ours=all_ours)
-        return not bad, ", ".join(bad) or f"{len(units)} active"
+    What is about to start is waited for; what has ended and is not being started is not.
+    """
+    start_s = clock.monotonic_s()
+    deadline = Deadline.after(clock, UNITS_TIMEOUT_S)
+    ended = 0
+    while bad := bad_units(executor, units, all_ours=all_ours):
+        ended = ended + 1 if _stays(executor, bad) else 0
+        if ended == ENDED_LOOKS or deadline.passed():
+            break
+        clock.sleep(1.0)
+    first = next(iter(bad), "")
+    return CheckResult(
+        name=f"{UNITS.name} {executor.name}",
+        ok=not bad,
+        seconds=clock.monotonic_s() - start_s,
+        detail=", ".join(f"{unit} {state}" for unit, state in bad.items())
+        or f"{len(units)} active",
+        hint=UNITS.hint.format(machine=executor.name, unit=first) if bad else "",
+    )
 
-    vantage = Vantage(executor=executor, clock=clock)
-    return _until(vantage, (f"{UNITS.name} {executor.name}", UNITS.hint), UNITS_TIMEOUT_S, attempt)
 
-
-def bad_units(executor: Executor, units: Sequence[str], *, all_ours: bool) -> tuple[str, ...]:
-    """Return the units that are not active, with all_ours any that failed, each with its state."""
+def bad_units(executor: Executor, units: Sequence[str], *, all_ours: bool) -> dict[str, str]:
+    """Return the state of units that are not active, with all_ours also of any that failed."""
     found: dict[str, str] = {}
     if units:
         done = executor.run(("systemctl", "is-active", *units), check=False)
@@ -226,7 +272,14 @@ def bad_units(executor: Executor, units: Sequence[str], *, all_ours: bool) -> tu
     for line in executor.run(listing).text.splitlines() if all_ours else ():
         if line.strip():
             found[line.split()[0]] = "failed"
-    return tuple(f"{unit} {state}" for unit, state in found.items())
+    return found
+
+
+def _stays(executor: Executor, bad: Mapping[str, str]) -> bool:
+    """Return whether bad units will not start by themselves: all ended, and systemd has no job."""
+    if not set(bad.values()) <= {"inactive", "failed"}:
+        return False
+    return not executor.run(("systemctl", "list-jobs", "--no-legend", "--no-pager")).text.strip()
 
 
 def _connect(

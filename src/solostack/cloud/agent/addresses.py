@@ -114,7 +114,7 @@ def address_start(request: Body) -> Body:
     The answer is what address_move needs, and page, the beginning of what the instance serves.
     """
     cloud = admin(request)
-    clean_project(cloud, request["project"], request["timeout_s"], Changes())
+    clean_project(cloud, request["project"], request["timeout_s"], Changes(), keep_volumes=True)
     stage = open_project(cloud, request)
     mine: Cloud = stage.pop("cloud")
     port = build_network(mine, request, stage, ("address",))["address"]

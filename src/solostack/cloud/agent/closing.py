@@ -10,6 +10,8 @@ from .opening import admin
 from .report import AgentError, Changes
 from .rest import ApiError, Body, Cloud, collection
 from .servers import remove_servers
+from .volumes import SERVICE as VOLUMES
+from .volumes import remove_volumes
 
 Choice = Callable[[Body], bool]
 
@@ -45,14 +47,26 @@ def close_cloud(request: Body) -> Body:
 
 
 def verify_cleanup(request: Body) -> Body:
-    """Delete verify's project with everything in it; fine when there is none."""
+    """Delete verify's project with everything in it; fine when there is none.
+
+    With keep_volumes, see clean_project, it does not wait for the service of volumes.
+    """
     cloud, changes = admin(request), Changes()
-    clean_project(cloud, request["project"], request["timeout_s"], changes)
+    keep_volumes = request.get("keep_volumes", False)
+    clean_project(
+        cloud, request["project"], request["timeout_s"], changes, keep_volumes=keep_volumes
+    )
     return {"changes": changes.rows}
 
 
-def clean_project(cloud: Cloud, name: str, limit_s: float, changes: Changes) -> None:
-    """Delete a project of ours with everything in it."""
+def clean_project(
+    cloud: Cloud, name: str, limit_s: float, changes: Changes, *, keep_volumes: bool = False
+) -> None:
+    """Delete a project of ours with everything in it.
+
+    With keep_volumes those that are there stay, and the project for them: what has nothing to do
+    with volumes must not wait for their service.
+    """
     project = find_one(cloud, "identity", "projects", {"name": name, "domain_id": "default"})
     if project is None:
         return
@@ -64,8 +78,21 @@ def clean_project(cloud: Cloud, name: str, limit_s: float, changes: Changes) -> 
     query = {"all_tenants": "1", "project_id": project["id"]}
     servers = cloud.list("compute", "servers/detail", **query)
     _remove(cloud, servers, limit_s, changes)
+    if cloud.has(VOLUMES) and not keep_volumes:
+        remove_volumes(cloud, project["id"], limit_s)
     _remove_network(cloud, lambda row: row["project_id"] == project["id"], changes)
-    delete_each(cloud, "identity", "projects", [project], changes)
+    if not (keep_volumes and _may_have_volumes(cloud, project["id"])):
+        delete_each(cloud, "identity", "projects", [project], changes)
+
+
+def _may_have_volumes(cloud: Cloud, project_id: str) -> bool:
+    if not cloud.has(VOLUMES):
+        return False
+    try:
+        return bool(cloud.list(VOLUMES, "volumes", all_tenants="1", project_id=project_id))
+    except ApiError:
+        # Then whoever asks for volumes is told.
+        return True
 
 
 def _remove(cloud: Cloud, servers: list[Body], limit_s: float, changes: Changes) -> None:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from .addresses import address_holders, address_move, address_start
 from .closing import close_cloud, verify_cleanup
+from .directory import verify_directory
+from .objects import verify_storage
 from .opening import open_cloud
 from .proving import verify_start
 from .report import AgentError, Wait, emit
 from .rest import Body
 from .servers import console, create_server, delete_server
 from .status import status
+from .volumes import verify_volumes
 
 LOCK = Path("/run/solostack-cloud.lock")
 LOCK_TIMEOUT_S = 120
@@ -33,7 +36,10 @@ CHANGING: dict[str, Callable[[Body], Body]] = {
     "delete_server": delete_server,
     "close": close_cloud,
     "verify_start": verify_start,
+    "verify_storage": verify_storage,
+    "verify_volumes": verify_volumes,
     "verify_cleanup": verify_cleanup,
+    "verify_directory": verify_directory,
     "address_start": address_start,
     "address_move": address_move,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from .ensure import MARK, differing, ensure, find_one, is_ours
+from .grants import ensure_grants
 from .images import ensure_images
 from .report import AgentError, Changes, Wait
 from .rest import ApiError, Body, Cloud, collection
@@ -13,11 +14,11 @@ from .rest import ApiError, Body, Cloud, collection
 SERVICES_TIMEOUT_S = 120
 
 
-def admin(request: Body) -> Cloud:
+def admin(request: Body, wait_s: float = SERVICES_TIMEOUT_S) -> Cloud:
     """Log in as the administrator; waits for Keystone, which may still be starting."""
     access = request["access"]
     cloud = Cloud(access, user="admin", password=access["admin_password"], project="admin")
-    wait = Wait(SERVICES_TIMEOUT_S)
+    wait = Wait(wait_s)
     while True:
         try:
             cloud.login()
@@ -45,6 +46,8 @@ def open_cloud(request: Body) -> Body:
             _router(cloud, request["demo"], demo.result(), network, changes)
         flavors.result()
         needs = images.result()
+    if request["directory"] is not None:
+        ensure_grants(cloud, request["directory"], changes)
     return {"changes": changes.rows, "needs": needs, "external_network": network["id"]}
 
 
@@ -58,6 +61,7 @@ def _external(cloud: Cloud, wanted: Body, changes: Changes) -> Body:
         free=wanted["network"]["free"],
         changes=changes,
     )
+    _require_free(cloud, wanted["kept"])
     _retire_subnets(cloud, network, wanted["subnets"], changes)
     for subnet in wanted["subnets"]:
         ensure(
@@ -71,6 +75,18 @@ def _external(cloud: Cloud, wanted: Body, changes: Changes) -> Body:
             changes=changes,
         )
     return network
+
+
+def _require_free(cloud: Cloud, kept: list[str]) -> None:
+    # The pools no longer offer them, but what somebody has already stays his.
+    for row in cloud.list("network", "floatingips") if kept else ():
+        address = row["floating_ip_address"]
+        if address in kept:
+            raise AgentError(
+                f"{address} is to be the front door's but is a floating IP of a project already",
+                hint=f"release it: openstack floating ip delete {address}; or set another "
+                "front_door.address in the site",
+            )
 
 
 def _retire_subnets(cloud: Cloud, network: Body, wanted: list[Body], changes: Changes) -> None:

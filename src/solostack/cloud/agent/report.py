@@ -54,11 +54,13 @@ class Finding:
         self.name = name
         self.ok = True
         self.detail = ""
+        self.hint = ""
 
-    def fail(self, detail: str) -> None:
-        """Note that the check failed and why."""
+    def fail(self, detail: str, hint: str = "") -> None:
+        """Note that the check failed and why; hint where the check's own one is too general."""
         self.ok = False
         self.detail = detail
+        self.hint = hint
 
 
 @contextmanager
@@ -70,10 +72,17 @@ def finding(name: str) -> Iterator[Finding]:
     try:
         yield one
     except AgentError as error:
-        one.fail(error.message)
+        one.fail(error.message, error.hint)
     finally:
         seconds = time.monotonic() - start_s
-        emit("finding", name=name, ok=one.ok, seconds=round(seconds, 3), detail=one.detail)
+        emit(
+            "finding",
+            name=name,
+            ok=one.ok,
+            seconds=round(seconds, 3),
+            detail=one.detail,
+            hint=one.hint,
+        )
 
 
 class Wait:

@@ -8,9 +8,19 @@ from typing import Any
 from .report import AgentError
 
 Body = dict[str, Any]
-VERSIONS = {"identity": "/v3", "image": "/v2", "compute": "/v2.1", "network": "/v2.0"}
-# Nova's and Placement's newest of OpenStack 2025.1; an older cloud answers 406 and says so.
-MICROVERSIONS = {"compute": "compute 2.96", "placement": "placement 1.39"}
+VERSIONS = {
+    "identity": "/v3",
+    "image": "/v2",
+    "compute": "/v2.1",
+    "network": "/v2.0",
+    "block-storage": "/v3",
+}
+# The newest ones of OpenStack 2025.1; an older cloud answers 406 and says so.
+MICROVERSIONS = {
+    "compute": "compute 2.96",
+    "placement": "placement 1.39",
+    "block-storage": "volume 3.71",
+}
 REQUEST_TIMEOUT_S = 180
 RETRIES = 4
 
@@ -65,6 +75,15 @@ class Cloud:
     def ids(self) -> tuple[str, str]:
         """Return the ids of this login's user and project."""
         return self._session.get_user_id(), self._session.get_project_id()
+
+    def reach(self, service: str) -> tuple[str, str]:
+        """Return a service's internal URL, as the catalogue has it for this login, and a token."""
+        url = self._session.get_endpoint(
+            service_type=service, interface="internal", region_name=self._region
+        )
+        if not url:
+            raise AgentError(f"the catalogue of region {self._region} has no {service} service")
+        return str(url), str(self._session.get_token())
 
     def request(
         self,
@@ -133,11 +152,24 @@ class Cloud:
             raise
         return True
 
+    def has(self, service: str) -> bool:
+        """Return whether the catalogue has a service."""
+        return bool(self._endpoint(service))
+
+    def _endpoint(self, service: str) -> str:
+        from keystoneauth1 import exceptions
+
+        try:
+            url = self._session.get_endpoint(
+                service_type=service, interface="internal", region_name=self._region
+            )
+        except exceptions.EndpointNotFound:
+            return ""
+        return str(url or "")
+
     def _root(self, service: str) -> str:
         if service not in self._roots:
-            url = self._session.get_endpoint(
-                service_type=service, interface="public", region_name=self._region
-            )
+            url = self._endpoint(service)
             if not url:
                 raise AgentError(f"the catalogue of region {self._region} has no {service} service")
             self._roots[service] = re.sub(r"/v\d+(\.\d+)?/?$", "", url).rstrip("/")

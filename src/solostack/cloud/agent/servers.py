@@ -184,10 +184,11 @@ def _is_there(cloud: Cloud, server: Body) -> bool:
     return True
 
 
-def find_server(cloud: Cloud, name: str) -> Body | None:
-    """Return the project's instance of a name."""
+def find_server(cloud: Cloud, name: str, *, project_id: str = "") -> Body | None:
+    """Return the instance of a name in the login's project, or for an administrator in another."""
+    query = {"all_tenants": "1", "project_id": project_id} if project_id else {}
     # Nova's name filter is a regular expression.
-    rows = [row for row in cloud.list("compute", "servers/detail") if row["name"] == name]
+    rows = [row for row in cloud.list("compute", "servers/detail", **query) if row["name"] == name]
     return rows[0] if rows else None
 
 

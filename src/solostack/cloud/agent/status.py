@@ -8,10 +8,13 @@ from .opening import admin
 from .rest import Body, Cloud
 from .servers import summary
 
+# Whoever asks how things are wants to be told that Keystone does not answer.
+PATIENCE_S = 10
+
 
 def status(request: Body) -> Body:
     """Return services, agents, hypervisors, instances, floating IPs and images."""
-    cloud = admin(request)
+    cloud = admin(request, PATIENCE_S)
     with ThreadPoolExecutor(max_workers=6) as pool:
         asked = {
             "compute_services": pool.submit(compute_services, cloud),
