@@ -57,6 +57,12 @@ def impossible(old: str, new: str) -> list[str]:
     return [change.path for change in impossible_changes(diff(before, after))]
 
 
+def test_storage_and_directory_nodes_may_come_later_and_do_not_go() -> None:
+    more = ONE + "storage: {nfs: {}}\ndirectory: {}\n"
+    assert impossible(ONE, more) == []
+    assert impossible(more, ONE) == ["nodes[directory]", "nodes[storage]"]
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -15,6 +15,7 @@ from solostack.cli import cloud_view, down_view
 from solostack.cli.examples import examples
 from solostack.cli.progress import open_progress
 from solostack.errors import UsageError
+from solostack.flows.verify_parts import Part
 
 if TYPE_CHECKING:
     from solostack.flows.verify import VerifyReport
@@ -29,7 +30,7 @@ _EXAMPLES = {
     "bake": ("solostack bake", "solostack bake --local"),
     "up": ("solostack up", "solostack up -f lab.yaml --yes", "solostack up --dry-run"),
     "status": ("solostack status", "solostack status --json"),
-    "verify": ("solostack verify", "solostack verify --json"),
+    "verify": ("solostack verify", "solostack verify --only disks --only objects"),
     "launch": ("solostack launch hello", "solostack launch hello --address 198.51.100.0"),
     "down": ("solostack down", "solostack down --yes --remove-packages"),
 }
@@ -97,7 +98,18 @@ def status(*, file: SiteFile = DEFAULT_SITE, json: Json = False) -> None:
     cloud_view.show_status(value, json=json)
 
 
-def verify(*, file: SiteFile = DEFAULT_SITE, json: Json = False) -> None:
+def verify(
+    *,
+    file: SiteFile = DEFAULT_SITE,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option(
+            metavar="<part>",
+            help=f"Only this part, more than once if wanted: {', '.join(Part)}.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Prove the cloud: services, then a real instance with a floating IP, from here.
 
     Everything it makes it removes. Ends with status 9 when a check fails.
@@ -105,7 +117,7 @@ def verify(*, file: SiteFile = DEFAULT_SITE, json: Json = False) -> None:
     from solostack.flows.verify import verify_site
 
     with open_progress() as progress:
-        report = verify_site(load_site(file), progress)
+        report = verify_site(load_site(file), progress, only=only or ())
     cloud_view.show_verify(report, json=json)
     _require(report)
 

@@ -10,9 +10,11 @@ from solostack.cli.progress import timing_report, timings_value
 from solostack.doors.progress import Timing
 
 if TYPE_CHECKING:
-    from solostack.flows.status import Status
+    from solostack.flows.status import DoorStatus, Status
     from solostack.flows.up import Pending, Up
     from solostack.flows.verify import VerifyReport
+
+SHOWN_CONSOLE_LINES = 12
 
 
 def show_trees(trees: Mapping[str, str], timings: Sequence[Timing], *, json: bool) -> None:
@@ -36,6 +38,9 @@ def show_pending(pending: Sequence[Pending], *, json: bool) -> None:
 
 def show_up(run: Up, report: VerifyReport, timings: Sequence[Timing], *, json: bool) -> None:
     """Show how `up` went: checks, times, and where the credentials are."""
+    # Late: what describes sites is not needed to show help.
+    from solostack.site.model import Role
+
     directory = run.deployment.state.directory
     if json:
         render.print_json(
@@ -45,12 +50,22 @@ def show_up(run: Up, report: VerifyReport, timings: Sequence[Timing], *, json: b
                 "verify": verify_value(report),
                 "timings": timings_value(timings),
                 "credentials": str(directory),
+                "dashboard": _dashboard_url(run),
             }
         )
         return
     show_verify(report, json=False)
     render.show(timing_report(timings))
     render.show(f"credentials: {directory}/clouds.yaml, admin-openrc, openrc")
+    if url := _dashboard_url(run):
+        render.show(f"dashboard: {url}/ (names and passwords: clouds.yaml)")
+    if run.deployment.plan.has(Role.DIRECTORY):
+        render.show(f"first passwords of the site's users: {directory}/first-passwords")
+
+
+def _dashboard_url(run: Up) -> str:
+    plan = run.deployment.plan
+    return plan.front_door.url if plan.dashboard and plan.front_door else ""
 
 
 def show_verify(report: VerifyReport, *, json: bool) -> None:
@@ -70,11 +85,18 @@ def show_verify(report: VerifyReport, *, json: bool) -> None:
     render.print_table(("result", "check", "time", "seen"), rows)
     if report.ok:
         render.show(f"verified: {len(rows)} checks in {report.seconds:.0f} s")
+        return
+    for name, console in report.consoles.items():
+        render.show(f"console of {name}, its end:")
+        for line in console.splitlines()[-SHOWN_CONSOLE_LINES:] or ["(nothing)"]:
+            # What a guest writes must not command the operator's terminal.
+            render.show("  " + "".join(filter(str.isprintable, line)))
 
 
 def verify_value(report: VerifyReport) -> dict[str, object]:
-    """Return a verify report as its JSON value."""
-    return {"ok": report.ok, "seconds": round(report.seconds, 1), "checks": list(report.results)}
+    """Return a verify report as its JSON value; with instances' consoles when a check failed."""
+    value = {"ok": report.ok, "seconds": round(report.seconds, 1), "checks": list(report.results)}
+    return value if report.ok else {**value, "consoles": dict(report.consoles)}
 
 
 def show_status(value: Status, *, json: bool) -> None:
@@ -84,6 +106,8 @@ def show_status(value: Status, *, json: bool) -> None:
         return
     _show_hosts(value)
     _show_nodes(value)
+    if value.front_door is not None:
+        _show_door(value.front_door)
     if value.cloud is None:
         render.show(f"cloud: {value.cloud_error}")
         return
@@ -127,6 +151,14 @@ def _show_nodes(value: Status) -> None:
         for node in value.nodes
     ]
     render.print_table(("node", "host", "runtime", "address", "machine", "system"), rows)
+
+
+def _show_door(door: DoorStatus) -> None:
+    render.print_table(
+        ("front door", "state", "seen"), [(door.url, "up" if door.ok else "BAD", door.detail)]
+    )
+    if door.hint:
+        render.show(f"  next: {door.hint}")
 
 
 def _show_cloud(cloud: Mapping[str, Any]) -> None:

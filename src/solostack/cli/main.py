@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from solostack.cli import (
+    certificate_commands,
     cloud_commands,
     demo_command,
     diagram_command,
@@ -22,6 +23,8 @@ from solostack.cli import (
     lab_commands,
     render,
     site_commands,
+    storage_commands,
+    user_commands,
 )
 from solostack.cli.edge import guard
 from solostack.cli.examples import examples
@@ -79,7 +82,10 @@ def build_app() -> typer.Typer:
     diagram_command.register(app)
     firewall_commands.register(app)
     demo_command.register(app)
+    app.add_typer(certificate_commands.certificates_app)
+    app.add_typer(user_commands.users_app)
     app.add_typer(guard_commands.guard_app)
+    app.add_typer(storage_commands.storage_app)
     app.add_typer(lab_commands.lab_app)
     return app
 

@@ -11,6 +11,7 @@ from solostack.flows.state import State
 from solostack.plan.diff import Change, ChangeKind, diff
 from solostack.plan.model import Plan
 from solostack.plan.serial import from_json, to_data
+from solostack.site.model import Role
 
 APPLIED_PLAN = "plan.json"
 
@@ -22,8 +23,18 @@ _FIXED = re.compile(
     r"|hosts|hosts\[[^]]*\]\.name"
     r"|data\.network"
     r"|external\.(method|bridge|transit)"
+    r"|nodes\[[^]]*\]\.disks\[[^]]*\]\.volume_group"
+    r"|storage\.cinder\.backend"
+    r"|directory\.(provider|domain|suffix)"
+)
+_DISK = re.compile(r"nodes\[[^]]*\]\.disks\[[^]]*\]")
+_DISK_SIZE = re.compile(rf"{_DISK.pattern}\.size_gib")
+# What a larger disk changes: itself, the site's word for it, and what is not for instances.
+_GROWTH = re.compile(
+    rf"{_DISK_SIZE.pattern}|storage\.[a-z]+\.size_gib|hosts\[[^]]*\]\.reserved_disk_mib"
 )
 _HOST = re.compile(r"hosts\[[^]]*\]")
+_LATER_NODE = re.compile(rf"nodes\[({Role.STORAGE}|{Role.DIRECTORY})\]")
 
 
 def keep_applied_plan(state: State, plan: Plan) -> None:
@@ -49,15 +60,32 @@ def changes_since_applied(state: State, plan: Plan) -> tuple[Change, ...] | None
 def impossible_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
     """Return those of the changes that cannot be made to a cloud that is there.
 
-    A host may be added; one that is taken out would keep its instances and all that was changed
-    on it.
+    A host may be added, and a storage or directory node. A host that is taken out would keep its
+    instances and all that was changed on it. A disk may be added and grow; what is on it would not
+    outlive less.
     """
     return tuple(
         change
         for change in changes
-        if _FIXED.fullmatch(change.path)
+        if (_FIXED.fullmatch(change.path) and not _is_later_node(change))
         or (_HOST.fullmatch(change.path) and change.kind is ChangeKind.REMOVED)
+        or (_DISK.fullmatch(change.path) and change.kind is ChangeKind.REMOVED)
+        or (_DISK_SIZE.fullmatch(change.path) and not _is_growth(change))
     )
+
+
+def only_growth(changes: Iterable[Change]) -> bool:
+    """Return whether changes are nothing but disks that get larger."""
+    return all(_GROWTH.fullmatch(change.path) and _is_growth(change) for change in changes)
+
+
+def _is_growth(change: Change) -> bool:
+    old, new = change.old, change.new
+    return isinstance(old, int) and isinstance(new, int) and new > old
+
+
+def _is_later_node(change: Change) -> bool:
+    return change.kind is ChangeKind.ADDED and bool(_LATER_NODE.fullmatch(change.path))
 
 
 def require_possible(state: State, plan: Plan) -> None:

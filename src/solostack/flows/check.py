@@ -7,14 +7,18 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 
+from solostack.doors.clock import Clock
 from solostack.doors.knock import knock
 from solostack.doors.process import Executor
 from solostack.doors.progress import Progress, Step
-from solostack.errors import HostError
-from solostack.flows.deployment import host_executors
+from solostack.errors import HostError, SiteError
+from solostack.flows.certificates import list_certificates
+from solostack.flows.deployment import host_executors, site_state
+from solostack.flows.directory_files import read_credentials
 from solostack.flows.parallel import run_together
 from solostack.host import check as rules
-from solostack.host.check_model import Finding, Severity
+from solostack.host.check_model import Finding, Severity, Subject, ok, warning
+from solostack.host.directory_probe import DirectorySeen, probe_directory
 from solostack.host.facts import read_observation
 from solostack.host.method import MethodSeen, knock_targets, probe_method
 from solostack.host.probe_observation import HostObservation
@@ -49,14 +53,49 @@ def check_hosts(loaded: LoadedSite, progress: Progress) -> tuple[HostCheck, ...]
     with progress.step("look at hosts") as step:
         seen = run_together(
             [
-                functools.partial(_look, loaded.site, host, executors[host.name], step)
+                functools.partial(_look, loaded, host, executors[host.name], step)
                 for host in loaded.site.hosts
             ]
         )
     plan = _plan(loaded.site, {each.name: each for each in seen})
     return tuple(
-        HostCheck(host=each.name, findings=rules.findings(loaded.site, plan, each)) for each in seen
+        HostCheck(
+            host=each.name,
+            findings=(
+                *rules.findings(loaded.site, plan, each),
+                *(certificate_findings(loaded, plan, each.name) if plan else ()),
+            ),
+        )
+        for each in seen
     )
+
+
+def certificate_findings(
+    loaded: LoadedSite, plan: Plan, host: str, clock: Clock | None = None
+) -> tuple[Finding, ...]:
+    """Judge the deployment's certificates, said once: at the host that has the public addresses.
+
+    What has expired is no error: `up` must go on, as it is what puts a new one in place. SiteError
+    for an operator's certificate that cannot be used.
+    """
+    if not plan.host(host).gateway:
+        return ()
+    known = list_certificates(loaded, site_state(loaded), plan, clock)
+    bad = tuple(
+        warning(
+            Subject.CERTIFICATES,
+            f"the certificate {each.name} {each.time_problem}",
+            why=f"clients refuse it, or will ({each.used})",
+            todo=each.todo,
+        )
+        for each in known
+        if each.time_problem
+    )
+    if bad or not known:
+        return bad
+    first = min(known, key=lambda each: each.days_left)
+    words = f"{len(known)} certificates; the first to expire is {first.name}, in"
+    return (ok(Subject.CERTIFICATES, f"{words} {first.days_left} days"),)
 
 
 def require_fit(checks: Sequence[HostCheck]) -> None:
@@ -65,7 +104,7 @@ def require_fit(checks: Sequence[HostCheck]) -> None:
         rules.require_fit(check.host, check.findings)
 
 
-def _look(site: Site, host: Host, executor: Executor, step: Step) -> HostObservation:
+def _look(loaded: LoadedSite, host: Host, executor: Executor, step: Step) -> HostObservation:
     with step.step(host.name) as part:
         part.say("reading it, then booting a tiny guest")
         seen = read_observation(executor, name=host.name)
@@ -73,9 +112,25 @@ def _look(site: Site, host: Host, executor: Executor, step: Step) -> HostObserva
             # Commands get an environment made from nothing; ours still has it.
             session = parse_session(os.environ.get("SSH_CONNECTION", ""))
             seen = dataclasses.replace(seen, session=session)
+        if home_of(loaded.site, Role.CONTROLLER) is host:
+            seen = dataclasses.replace(seen, directory=_ask_directory(loaded, executor, part))
+        site = loaded.site
         if home_of(site, Role.NETWORK) is not host:
             return seen
         return dataclasses.replace(seen, method=_listen(site, host, executor, seen, part))
+
+
+def _ask_directory(loaded: LoadedSite, executor: Executor, step: Step) -> DirectorySeen | None:
+    """Ask an external directory from a host, where the control nodes' way out leads through."""
+    external = None if loaded.site.directory is None else loaded.site.directory.external
+    if external is None:
+        return None
+    try:
+        credentials = read_credentials(loaded, external)
+    except SiteError as error:
+        return DirectorySeen(step="credentials", kind=error.hint, said=error.message)
+    step.say(f"asking {external.url}")
+    return probe_directory(executor, external, credentials)
 
 
 def _listen(

@@ -11,6 +11,7 @@ from solostack.cloud.credentials import (
     SECRET_NAMES,
     Access,
     build_access,
+    outside_access,
     render_clouds_yaml,
     render_openrc,
 )
@@ -20,11 +21,13 @@ from solostack.cloud.desired import (
     cloud_request,
     smallest_flavor,
 )
+from solostack.cloud.door_probes import DoorToProbe
 from solostack.cloud.opening import Opened
 from solostack.doors.progress import Step
 from solostack.engine.secrets import SecretStore
 from solostack.errors import ConfigureError
 from solostack.flows.deployment import Deployment
+from solostack.openstack.directory import user_password
 from solostack.site.model import Role
 
 STATUS_TIMEOUT_S = 30.0
@@ -54,15 +57,41 @@ def cloud_status(deployment: Deployment, step: Step) -> dict[str, object]:
 
 
 def write_credentials(deployment: Deployment) -> tuple[str, ...]:
-    """Write clouds.yaml and openrc files (0600) into the state directory; return their paths."""
-    access = _access(deployment)
+    """Write clouds.yaml and openrc files (0600) into the state directory; return their paths.
+
+    They are for use from outside; the file of the authority is beside them.
+    """
+    secrets = SecretStore(deployment.state.directory).ensure(SECRET_NAMES)
+    cacert = deployment.authority_file()
+    access = outside_access(deployment.plan, secrets, cacert=str(cacert) if cacert else "")
     texts = {
         "clouds.yaml": render_clouds_yaml(deployment.plan.site, access),
         "admin-openrc": render_openrc(access, admin=True),
     }
     if access.demo_user:
         texts["openrc"] = render_openrc(access, admin=False)
+    first = _first_passwords(deployment)
+    if first:
+        texts["first-passwords"] = first
     return tuple(str(deployment.state.write_text(name, text)) for name, text in texts.items())
+
+
+def door_to_probe(deployment: Deployment) -> DoorToProbe | None:
+    """Return the front door as its clients know it; None where the site has none."""
+    door, path = deployment.plan.front_door, deployment.authority_file()
+    if door is None:
+        return None
+    authority = path.read_text() if path else ""
+    return DoorToProbe(door=door, authority=authority, access=_access(deployment))
+
+
+def _first_passwords(deployment: Deployment) -> str:
+    """Return the passwords with which the site's users were made, a line each; "" without any."""
+    directory = deployment.plan.directory
+    if directory is None or not deployment.plan.has(Role.DIRECTORY):
+        return ""
+    secrets = deployment.secrets()
+    return "".join(f"{user.name} {secrets[user_password(user.name)]}\n" for user in directory.users)
 
 
 def _access(deployment: Deployment) -> Access:

@@ -15,6 +15,9 @@ from solostack.doors.process import Executor, LocalExecutor
 from solostack.doors.ssh import SshExecutor, SshTarget
 from solostack.engine.operations import Bundle
 from solostack.engine.secrets import SecretStore
+from solostack.flows.ceph_files import read_ceph_files
+from solostack.flows.certificates import authority_file, certificate_secrets
+from solostack.flows.directory_files import external_secrets
 from solostack.flows.state import State, state_home
 from solostack.host.bundle import base_bundle, compute_bundle
 from solostack.images.recipes import Recipe, node_recipe
@@ -66,9 +69,20 @@ class Deployment:
         )
 
     def secrets(self) -> Mapping[str, str]:
-        """Return the deployment's secrets, made once."""
+        """Return the deployment's secrets, made once, its certificates, renewed in time, and more.
+
+        That is what files of the site say of an external directory. Raises StateError, and
+        SiteError for an operator's file that cannot be used.
+        """
         names = (*roles.secret_names(self.plan), *SECRET_NAMES)
-        return SecretStore(self.state.directory).ensure(names)
+        certificates = certificate_secrets(self.loaded, self.state, self.plan)
+        made = SecretStore(self.state.directory).ensure(names)
+        of_files = {**read_ceph_files(self.loaded), **external_secrets(self.loaded)}
+        return {**made, **certificates, **of_files}
+
+    def authority_file(self) -> Path | None:
+        """Return the file of the front door's authority, None where clients need none."""
+        return authority_file(self.loaded, self.state, self.plan)
 
     def identity(self, node: NodePlan) -> Identity:
         """Return a node's identity; its host key is made once, on this machine."""

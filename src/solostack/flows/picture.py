@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -74,7 +75,29 @@ class Format(enum.StrEnum):
 
 def build_site_topology(plan: Plan, status: Status | None = None) -> Topology:
     """Return what is drawn: the plan, and with a status what is there of it."""
-    return build_topology(plan, NAMES, live_of(status) if status else None)
+    names = dataclasses.replace(NAMES, node_services=node_services(plan))
+    return build_topology(plan, names, live_of(status) if status else None)
+
+
+def node_services(plan: Plan) -> Mapping[Role, tuple[str, ...]]:
+    """Return what people call the services of each node."""
+    storage, directory = plan.storage, plan.directory
+    chosen = (
+        (Role.CONTROLLER, "Cinder", storage and storage.cinder),
+        (Role.CONTROLLER, "front door", plan.front_door),
+        (Role.CONTROLLER, "Horizon", plan.dashboard),
+        (Role.STORAGE, "Cinder volumes", storage and storage.cinder),
+        (Role.STORAGE, "Swift", storage and storage.swift),
+        (Role.STORAGE, "NFS", storage and storage.nfs),
+        (Role.DIRECTORY, "389 Directory Server", directory),
+    )
+    return {
+        role: (
+            *NAMES.node_services.get(role, ()),
+            *(name for where, name, is_there in chosen if where is role and is_there),
+        )
+        for role in Role
+    }
 
 
 def render_picture(topology: Topology, kind: Format, executor: Executor) -> bytes:

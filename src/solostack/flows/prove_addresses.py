@@ -236,7 +236,8 @@ class Prover:
         return Proof(address=address, by=by, when=when, inside=inside, outside=outside)
 
     def _clean_up(self, step: Step) -> None:
-        request = {"project": VERIFY_PROJECT}
+        # What an earlier verify left of volumes must not keep addresses waiting for their service.
+        request = {"project": VERIFY_PROJECT, "keep_volumes": True}
         try:
             call(
                 self._context.controller,

@@ -18,14 +18,11 @@ from solostack.images.trees import build_tree, missing_trees, tree_path
 from solostack.machines.domain import node_directory
 from solostack.machines.operations import machine_bundle
 from solostack.machines.readiness import wait_for_ports
+from solostack.openstack import roles
 from solostack.plan.model import HostPlan, NodePlan
 from solostack.seed.seeding import Seed, prepare_seed, running_seed
 from solostack.site.model import Role, Runtime
 
-NODE_PORTS = {
-    Role.CONTROLLER: (22, 3306, 5000, 5672, 6641, 6642, 8774, 8775, 8778, 9292, 9696),
-    Role.NETWORK: (22,),
-}
 # A VM under emulation starts Python services about ten times slower than a CPU would.
 NODE_TIMEOUT_S = 900.0
 SEED_MARK = "seeded"
@@ -129,16 +126,22 @@ def start(deployment: Deployment, node: NodePlan, step: Step) -> Report:
     )
 
 
-def wait(deployment: Deployment, node: NodePlan, step: Step) -> None:
-    """Wait until a node's services accept connections."""
+def wait(deployment: Deployment, node: NodePlan, ports: tuple[int, ...], step: Step) -> None:
+    """Wait until a node accepts connections at TCP ports."""
     wait_for_ports(
         deployment.host(node.host),
         node=node.name,
         address=str(node.data_address),
-        ports=NODE_PORTS[node.role],
+        ports=ports,
         timeout_s=NODE_TIMEOUT_S,
         step=step,
     )
+
+
+def wait_started(deployment: Deployment, node: NodePlan) -> None:
+    """Wait until all that a node starts at its boot runs or has failed, so that nothing is both."""
+    command = ("systemctl", "is-system-running", "--wait")
+    deployment.node(node).run(command, check=False, timeout_s=NODE_TIMEOUT_S)
 
 
 def configure(deployment: Deployment, node: NodePlan, step: Step) -> Report:
@@ -155,11 +158,16 @@ def bring_up_node(deployment: Deployment, node: NodePlan, step: Step) -> None:
         seed(deployment, node, part)
         with part.step("start") as inner:
             start(deployment, node, inner)
+        ports = roles.node_ports(deployment.plan, node.role)
         with part.step("answer") as inner:
-            wait(deployment, node, inner)
+            # What a node that is there already does not serve yet is made only below.
+            wait(deployment, node, (roles.SSH_PORT,) if was_seeded else ports, inner)
+            if was_seeded:
+                wait_started(deployment, node)
         if was_seeded:
             with part.step("configure") as inner:
                 configure(deployment, node, inner)
+                wait(deployment, node, ports, inner)
 
 
 def bring_up_nodes(deployment: Deployment, step: Step) -> None:

@@ -7,6 +7,10 @@ import functools
 import json
 from collections.abc import Callable
 
+from solostack.cloud.door_probes import probe_certificate
+from solostack.cloud.probes import Vantage
+from solostack.doors.clock import SystemClock
+from solostack.doors.process import LocalExecutor
 from solostack.doors.progress import Progress, Step
 from solostack.errors import SolostackError
 from solostack.flows import cloud_files
@@ -82,14 +86,28 @@ class NodeStatus:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DoorStatus:
+    """The front door as seen from here: the certificate it shows, or why it shows none."""
+
+    url: str
+    ok: bool
+    detail: str
+    hint: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Everything at a glance; cloud is what the controller's APIs say, None when they do not."""
+    """Everything at a glance; cloud is what the controller's APIs say, None when they do not.
+
+    front_door None: the site has none.
+    """
 
     site: str
     hosts: tuple[HostStatus, ...]
     nodes: tuple[NodeStatus, ...]
     cloud: dict[str, object] | None
     cloud_error: str | None
+    front_door: DoorStatus | None = None
 
 
 def status_of(loaded: LoadedSite, progress: Progress) -> Status:
@@ -107,19 +125,21 @@ def read_status(deployment: Deployment, step: Step) -> Status:
     works: list[Callable[[], object]] = []
     works += [functools.partial(_host_raw, deployment, host) for host in plan.hosts]
     works += [functools.partial(_node_system, deployment, node) for node in plan.nodes]
+    works.append(functools.partial(_front_door, deployment))
     works.append(functools.partial(_cloud, deployment, step))
     results = run_together(works)
     raw = dict(zip((host.name for host in plan.hosts), results, strict=False))
     systems = dict(
         zip((node.name for node in plan.nodes), results[len(plan.hosts) :], strict=False)
     )
-    cloud = results[-1]
+    door, cloud = results[-2:]
     return Status(
         site=plan.site,
         hosts=tuple(_host(host, raw[host.name]) for host in plan.hosts),
         nodes=tuple(_node(node, raw[node.host], systems[node.name]) for node in plan.nodes),
         cloud=cloud if isinstance(cloud, dict) else None,
         cloud_error=None if isinstance(cloud, dict) else str(cloud),
+        front_door=door if isinstance(door, DoorStatus) else None,
     )
 
 
@@ -155,6 +175,18 @@ def _cloud(deployment: Deployment, step: Step) -> object:
         return cloud_files.cloud_status(deployment, step)
     except SolostackError as error:
         return error.message
+
+
+def _front_door(deployment: Deployment) -> object:
+    probed = cloud_files.door_to_probe(deployment)
+    if probed is None:
+        return None
+    here = Vantage(executor=LocalExecutor("this machine"), clock=SystemClock())
+    try:
+        found = probe_certificate(here, probed)
+    except SolostackError as error:
+        return DoorStatus(url=probed.door.url, ok=False, detail=error.message, hint=error.hint)
+    return DoorStatus(url=probed.door.url, ok=found.ok, detail=found.detail, hint=found.hint)
 
 
 def _host(host: HostPlan, raw: object) -> HostStatus:

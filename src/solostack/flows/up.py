@@ -11,7 +11,14 @@ from solostack.doors.progress import Progress, Step
 from solostack.engine.apply import Report, apply_bundle
 from solostack.errors import CommandError, ConnectError, HostError, SolostackError
 from solostack.flows import check, owner, stages
-from solostack.flows.applied import keep_applied_plan, require_possible
+from solostack.flows.applied import (
+    applied_plan,
+    changes_since_applied,
+    keep_applied_plan,
+    only_growth,
+    require_possible,
+)
+from solostack.flows.ceph_files import read_ceph_files
 from solostack.flows.deployment import (
     HOST_CACHE,
     Deployment,
@@ -56,6 +63,25 @@ class Up:
         """The names of the hosts that would be changed."""
         return tuple(host.name for host in self.deployment.plan.hosts)
 
+    def require_ours(self) -> None:
+        """StateError when a host belongs to another deployment, or to another state of this one."""
+        _look(self.deployment)
+
+    def keep_growth(self) -> None:
+        """Remember a plan that only has larger disks, which are there now, as the one applied.
+
+        What was finished before is finished still; what was not is for the next `up`.
+        """
+        state, plan = self.deployment.state, self.deployment.plan
+        journal = state.read_json(JOURNAL)
+        applied = applied_plan(state)
+        done = journal if isinstance(journal, Mapping) else {}
+        if applied is None or not done.get("finished") or done.get("plan") != digest(applied):
+            return
+        if only_growth(changes_since_applied(state, plan) or ()):
+            state.write_json(JOURNAL, {"finished": True, "plan": digest(plan)})
+            keep_applied_plan(state, plan)
+
     def survey(self, progress: Progress) -> tuple[Pending, ...]:
         """Find out what is not as planned; changes nothing.
 
@@ -99,6 +125,7 @@ def open_up(loaded: LoadedSite) -> Iterator[Up]:
     SiteError when the site differs from the cloud that is there in what cannot change.
     """
     state = site_state(loaded)
+    read_ceph_files(loaded)
     with state.locked():
         facts = known_facts(state, loaded, host_executors(loaded))
         deployment = make_deployment(loaded, state, facts)

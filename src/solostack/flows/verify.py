@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from solostack.cloud import probes
@@ -28,14 +28,23 @@ from solostack.flows.deployment import (
 )
 from solostack.flows.facts import known_facts
 from solostack.flows.parallel import run_together
+from solostack.flows.proofs import Proof, ask_agent, broken
+from solostack.flows.verify_dashboard import dashboard_proofs
+from solostack.flows.verify_directory import directory_proofs
+from solostack.flows.verify_front_door import front_door_proofs
+from solostack.flows.verify_parts import Part, require_parts
+from solostack.flows.verify_storage import storage_proofs
+from solostack.flows.verify_volumes import volume_proofs
 from solostack.plan.model import Plan
 from solostack.site.loader import LoadedSite
 from solostack.site.model import ExternalMethod, Role
 
 # Generous: an instance boots in seconds, but under emulation on a busy machine in minutes.
 INSTANCE_TIMEOUT_S = 300.0
-CLEAN_UP_TIMEOUT_S = 120.0
+CLEAN_UP_TIMEOUT_S = 420.0
 CLOSED_PORT = 8080
+# Services of the controller without which a call of an API does not fail, it waits.
+PILLARS = ("mariadb.service", "rabbitmq-server.service")
 VANTAGE = "this machine"
 
 
@@ -53,7 +62,8 @@ class VerifyContext:
     """All that verify works with.
 
     vantage is a machine that can reach the floating IPs, outside the host where there is one;
-    upstream an address outside that answers pings, which instances must reach.
+    upstream an address outside that answers pings, which instances must reach. proofs are those of
+    services that a site may leave out. only are the parts wanted, none for all.
     """
 
     plan: Plan
@@ -61,6 +71,8 @@ class VerifyContext:
     vantage: Executor
     machines: tuple[Machine, ...]
     upstream: ipaddress.IPv4Address
+    proofs: tuple[Proof, ...] = ()
+    only: frozenset[Part] = frozenset()
     clock: Clock = dataclasses.field(default_factory=SystemClock)
 
 
@@ -104,13 +116,20 @@ def verify(context: VerifyContext, step: Step) -> VerifyReport:
     return _Run(context, step).run()
 
 
-def verify_site(loaded: LoadedSite, progress: Progress) -> VerifyReport:
-    """Verify a site's cloud as seen from this machine."""
+def verify_site(
+    loaded: LoadedSite, progress: Progress, *, only: Collection[Part] = ()
+) -> VerifyReport:
+    """Verify a site's cloud, or only parts of it, as seen from this machine.
+
+    Raises UsageError for a part that the site has nothing of.
+    """
     state = site_state(loaded)
     state.create()
     facts = known_facts(state, loaded, host_executors(loaded))
     with progress.step("verify") as step:
-        return verify(deployment_context(make_deployment(loaded, state, facts)), step)
+        context = deployment_context(make_deployment(loaded, state, facts))
+        require_parts(only, {proof.part for proof in context.proofs}, context.plan.site)
+        return verify(dataclasses.replace(context, only=frozenset(only)), step)
 
 
 def deployment_context(deployment: Deployment) -> VerifyContext:
@@ -133,16 +152,26 @@ def deployment_context(deployment: Deployment) -> VerifyContext:
         )
         for host in plan.hosts
     ]
+    vantage = find_vantage(plan, LocalExecutor(VANTAGE), deployment.executors)
+    controller = Caller(
+        executor=deployment.node(plan.node(Role.CONTROLLER)),
+        access=build_access(plan, secrets),
+        failure=VerifyError,
+    )
+    outside = Vantage(executor=vantage, clock=SystemClock())
     return VerifyContext(
         plan=plan,
-        controller=Caller(
-            executor=deployment.node(plan.node(Role.CONTROLLER)),
-            access=build_access(plan, secrets),
-            failure=VerifyError,
-        ),
-        vantage=find_vantage(plan, LocalExecutor(VANTAGE), deployment.executors),
+        controller=controller,
+        vantage=vantage,
         machines=tuple(machines),
         upstream=find_upstream(deployment),
+        proofs=(
+            *directory_proofs(deployment, controller),
+            *front_door_proofs(deployment, outside),
+            *dashboard_proofs(deployment, outside),
+            *storage_proofs(deployment, controller),
+            *volume_proofs(deployment, controller),
+        ),
     )
 
 
@@ -199,21 +228,67 @@ class _Run:
 
     def run(self) -> VerifyReport:
         start_s = self._context.clock.monotonic_s()
-        self._units()
+        if self._wants(Part.UNITS):
+            self._units()
+        apis_answer = self._pillars_stand()
+        if not apis_answer and not self._wants(Part.UNITS):
+            # Or all that was asked for would be skipped, and nothing would have failed.
+            self._units()
+        self._prove(apis_answer=apis_answer, beside_instances=False)
+        instances: Mapping[str, Any] = {}
+        if self._wants_instances() and apis_answer:
+            instances = self._instances()
+        elif self._wants_instances():
+            for check in (*probes.AGENT_CHECKS, probes.PING, probes.HTTP, probes.CLOSED):
+                self._add(probes.skipped(check.name))
+            self._prove(apis_answer=False, beside_instances=True)
+        return VerifyReport(
+            results=tuple(self._results),
+            consoles={name: one["console"] for name, one in instances.items() if one},
+            seconds=self._context.clock.monotonic_s() - start_s,
+        )
+
+    def _wants(self, part: Part) -> bool:
+        return not self._context.only or part in self._context.only
+
+    def _wants_instances(self) -> bool:
+        beside = {proof.part for proof in self._context.proofs if proof.beside_instances}
+        return any(self._wants(part) for part in {Part.INSTANCES, *beside})
+
+    def _instances(self) -> Mapping[str, Any]:
         instances: Mapping[str, Any] = {}
         try:
             with self._step.step("inside") as part:
                 instances = self._inside(part)
             with self._step.step("outside") as part:
                 self._outside(instances, part)
+            self._prove(apis_answer=True, beside_instances=True)
         finally:
             with self._step.step("clean up") as part:
                 self._clean_up(part)
-        return VerifyReport(
-            results=tuple(self._results),
-            consoles={name: one["console"] for name, one in instances.items() if one},
-            seconds=self._context.clock.monotonic_s() - start_s,
-        )
+        return instances
+
+    def _prove(self, *, apis_answer: bool, beside_instances: bool) -> None:
+        for proof in self._context.proofs:
+            if proof.beside_instances is not beside_instances or not self._wants(proof.part):
+                continue
+            if apis_answer or not proof.needs_apis:
+                with self._step.step(proof.title) as part:
+                    proof.make(self._add, part)
+            else:
+                for name in proof.checks:
+                    self._add(probes.skipped(name))
+
+    def _pillars_stand(self) -> bool:
+        """Return False when calls of the APIs would only wait, for minutes."""
+        if self._results and all(result.ok for result in self._results):
+            return True
+        try:
+            bad = probes.bad_units(self._context.controller.executor, PILLARS, all_ours=False)
+        except SolostackError:
+            # The controller does not answer: the calls say so at once.
+            return True
+        return not bad
 
     def _add(self, result: CheckResult) -> None:
         self._results.append(result)
@@ -239,30 +314,18 @@ class _Run:
                 all_ours=machine.all_ours,
             )
         except SolostackError as error:
-            return _broken(f"{probes.UNITS.name} {machine.executor.name}", error)
+            return broken(f"{probes.UNITS.name} {machine.executor.name}", error)
 
     def _inside(self, step: Step) -> Mapping[str, Any]:
-        made: list[CheckResult] = []
-
-        def on_finding(finding: Mapping[str, Any]) -> None:
-            made.append(probes.agent_result(finding))
-            self._add(made[-1])
-
-        result: Mapping[str, Any] = {}
-        try:
-            result = call(
-                self._context.controller,
-                "verify_start",
-                self._request,
-                step=step,
-                timeout_s=INSTANCE_TIMEOUT_S,
-                on_finding=on_finding,
-            )
-        except SolostackError as error:
-            self._add(_broken("checks on the controller", error))
-        for skipped in probes.missing_results(made):
-            self._add(skipped)
-        return result
+        return ask_agent(
+            self._context.controller,
+            "verify_start",
+            self._request,
+            probes.AGENT_CHECKS,
+            add=self._add,
+            step=step,
+            timeout_s=INSTANCE_TIMEOUT_S,
+        )
 
     def _outside(self, instances: Mapping[str, Any], step: Step) -> None:
         addresses = [
@@ -288,7 +351,7 @@ class _Run:
         try:
             self._add(probe(self._vantage))
         except SolostackError as error:
-            self._add(_broken(name, error))
+            self._add(broken(name, error))
 
     def _clean_up(self, step: Step) -> None:
         start_s = self._context.clock.monotonic_s()
@@ -301,12 +364,7 @@ class _Run:
                 timeout_s=CLEAN_UP_TIMEOUT_S,
             )
         except SolostackError as error:
-            self._add(_broken(probes.CLEAN_UP.name, error))
+            self._add(broken(probes.CLEAN_UP.name, error))
             return
         seconds = self._context.clock.monotonic_s() - start_s
         self._add(CheckResult(name=probes.CLEAN_UP.name, ok=True, seconds=seconds))
-
-
-def _broken(name: str, error: SolostackError) -> CheckResult:
-    detail = "; ".join((error.message, *error.details))
-    return CheckResult(name=name, ok=False, seconds=0.0, detail=detail, hint=error.hint)
