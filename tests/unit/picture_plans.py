@@ -25,7 +25,8 @@ def facts(name: str, *, kvm: bool = True) -> HostFacts:
 
 def example_plan(name: str) -> Plan:
     small = dataclasses.replace(facts("phys1"), cores=4, memory_mib=7900, disk_gib=220)
-    return build_plan(load_site(ROOT / "examples" / f"{name}.yaml").site, {"phys1": small})
+    site = load_site(ROOT / "examples" / f"{name}.yaml").site
+    return build_plan(site, {"phys1": facts("phys1") if name == "full" else small})
 
 
 def minimal_plan() -> Plan:

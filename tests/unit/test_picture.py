@@ -44,6 +44,7 @@ from tests.unit.picture_plans import (
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "minimal.yaml"
 GOLDEN = {
+    "full": "full",
     "topology": "minimal",
     "external-routed": "routed",
     "external-proxy": "proxy-subnet",

@@ -127,13 +127,14 @@ class Gateway:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A control node."""
+    """A control node. disks are those besides the root disk, in words."""
 
     name: str
     runtime: str
     vcpus: int
     memory_mib: int
     disk_gib: int
+    disks: tuple[str, ...]
     nics: tuple[Nic, ...]
     services: tuple[str, ...]
     gateway: Gateway | None
@@ -357,6 +358,7 @@ def _node(plan: Plan, node: NodePlan, names: Names, live: Live | None) -> Node:
         vcpus=node.vcpus,
         memory_mib=node.memory_mib,
         disk_gib=node.disk_gib,
+        disks=tuple(f"{disk.name} {disk.size_gib} GiB" for disk in node.disks),
         nics=tuple(_nic(interface) for interface in node.interfaces),
         services=names.node_services.get(node.role, ()),
         gateway=gateway,

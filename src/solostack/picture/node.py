@@ -107,6 +107,7 @@ def _machine_chips(node: Node) -> tuple[Chip, ...]:
         Chip(text=f"{node.vcpus} vCPU"),
         Chip(text=f"{node.memory_mib} MiB"),
         Chip(text=f"{node.disk_gib} GiB disk"),
+        *(Chip(text=f"disk {words}") for words in node.disks),
     ]
     if node.seen.note:
         bad = node.seen.state.bad

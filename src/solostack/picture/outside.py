@@ -181,9 +181,11 @@ def _counted(plan: Plan) -> str:
 
 
 def published_words(plan: Plan, host: HostPlan) -> tuple[str, ...]:
-    """Return the ports of a host that lead to floating IPs."""
+    """Return the ports of a host that lead to floating IPs or to the front door."""
     published = plan.external.published if host.gateway else ()
-    words = [
+    door = plan.front_door if host.gateway else None
+    words = [f"{door.address}:{door.port} → front door"] if door else []
+    words += [
         f"{host.address}:{each.port} → {each.to}:{each.to_port or each.port}"
         + " udp" * (each.protocol == "udp")
         for each in published
