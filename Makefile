@@ -47,7 +47,7 @@ demo: setup ## simulate a host with one network card, build the cloud on it, pro
 	$(ROOT) $(BIN)/solostack demo
 
 test: check ## set up what is needed and pass every test, the whole cloud included
-	$(ROOT) $(BIN)/python -m pytest tests/host tests/cloud
+	$(ROOT) $(BIN)/python -m tests.run
 
 check: setup ## format, lint, types, unit tests: seconds
 	$(BIN)/ruff format --check .

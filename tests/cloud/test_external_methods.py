@@ -26,9 +26,10 @@ from solostack.lab.lab import Lab
 from solostack.lab.spec import GATEWAY, Provider
 from solostack.lab.upstream import BRIDGE
 from solostack.site.loader import load_site
-from solostack.site.model import ExternalMethod, Site
+from solostack.site.model import ExternalMethod, Runtime, Site
 from solostack.site.networks import floating_addresses
 from tests.cloud.conftest import RUNTIMES, Operator, make_operator
+from tests.cloud.silence import why_silent
 
 pytestmark = pytest.mark.cloud
 
@@ -57,10 +58,14 @@ ip link set tap-test-peer up
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A provider, and how the site says its addresses reach the host."""
+    """A provider, how the site says its addresses reach the host, and what the network node is.
+
+    Traffic from outside must pass a network node of either runtime.
+    """
 
     provider: Provider
     method: ExternalMethod
+    network: Runtime
     reboots: bool
 
     def __str__(self) -> str:
@@ -68,10 +73,25 @@ class Kind:
 
 
 KINDS = (
-    Kind(provider=Provider.MAC_FILTER, method=ExternalMethod.PROXY, reboots=True),
-    Kind(provider=Provider.SCATTERED, method=ExternalMethod.PROXY, reboots=False),
-    Kind(provider=Provider.SINGLE, method=ExternalMethod.PRIVATE, reboots=False),
-    Kind(provider=Provider.ON_LINK, method=ExternalMethod.BRIDGE, reboots=True),
+    Kind(
+        provider=Provider.MAC_FILTER,
+        method=ExternalMethod.PROXY,
+        network=Runtime.VM,
+        reboots=True,
+    ),
+    Kind(
+        provider=Provider.SCATTERED,
+        method=ExternalMethod.PROXY,
+        network=Runtime.CONTAINER,
+        reboots=False,
+    ),
+    Kind(
+        provider=Provider.SINGLE,
+        method=ExternalMethod.PRIVATE,
+        network=Runtime.CONTAINER,
+        reboots=False,
+    ),
+    Kind(provider=Provider.ON_LINK, method=ExternalMethod.BRIDGE, network=Runtime.VM, reboots=True),
 )
 
 
@@ -140,7 +160,11 @@ class Cloud:
         )
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.lane(f"provider {kind}")) for kind in KINDS],
+    ids=str,
+)
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cloud]:
@@ -149,7 +173,10 @@ def cloud(
     with contextlib.ExitStack() as stack:
         stack.callback(lab.down)
         folder = tmp_path_factory.mktemp(str(kind.method))
-        operator = make_operator(lab, folder, RUNTIMES, provider=kind.provider)
+        runtimes = RUNTIMES.replace(
+            "network: {runtime: vm}", f"network: {{runtime: {kind.network}}}"
+        )
+        operator = make_operator(lab, folder, runtimes, provider=kind.provider)
         use_method(operator.site, kind.method)
         # A host whose own firewall service is Debian's, which flushes everything.
         lab.host_executor("phys1").run(("systemctl", "enable", "--now", "nftables"))
@@ -192,9 +219,14 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float) -> No
         time.sleep(1)
 
 
-def wait_for_pages(cloud: Cloud, timeout_s: float) -> None:
-    for url in cloud.pages:
-        wait_for(lambda url=url: not cloud.silent(url), f"an answer from {url}", timeout_s)
+def wait_for_pages(cloud: Cloud, timeout_s: float, *urls: str) -> None:
+    for url in urls or cloud.pages:
+        end_s = time.monotonic() + timeout_s
+        while cloud.silent(url):
+            if time.monotonic() > end_s:
+                told = [why_silent(cloud.operator, f"at-end-{number}") for number in (0, 1)]
+                pytest.fail("\n".join([f"not within {timeout_s:.0f} s: {url}", *told]))
+            time.sleep(1)
 
 
 def who_has(cloud: Cloud, *addresses: str) -> Mapping[str, list[str]]:
@@ -252,8 +284,7 @@ def test_instances_at_both_ends_of_the_addresses_answer(cloud: Cloud) -> None:
         server = cloud.operator.solostack("launch", f"at-end-{number}", "--address", address)
         assert server["floating"] == address
     if cloud.kind.method is ExternalMethod.PRIVATE:
-        published = cloud.pages[-1]
-        wait_for(lambda: not cloud.silent(published), f"an answer from {published}", 120)
+        wait_for_pages(cloud, 120, cloud.pages[-1])
         assert cloud.silent(cloud.pages[0])
         # A neighbour in the host's LAN.
         route = ("ip", "route", "add", str(cloud.site.external.block), "via", cloud.host)

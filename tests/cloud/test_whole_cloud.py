@@ -17,6 +17,7 @@ import pytest
 
 from tests.cloud.conftest import UP_TIMEOUT_S, Operator
 from tests.cloud.on_host import install_on_host
+from tests.cloud.silence import why_silent
 
 pytestmark = pytest.mark.cloud
 
@@ -59,12 +60,13 @@ def test_a_second_up_has_nothing_to_do(operator: Operator) -> None:
 def test_the_ends_of_the_block_are_floating_ips_that_answer(
     operator: Operator, address: str
 ) -> None:
-    server = operator.solostack("launch", f"at-{address.replace('.', '-')}", "--address", address)
+    name = f"at-{address.replace('.', '-')}"
+    server = operator.solostack("launch", name, "--address", address)
     assert server["floating"] == address
     ping = operator.run("ping", "-c3", "-W5", address)
     if ping.returncode != 0:
         ping = operator.run("ping", "-c60", "-i1", "-W2", address)
-    assert " 0 received" not in ping.stdout, ping.stdout
+    assert " 0 received" not in ping.stdout, ping.stdout + why_silent(operator, name)
     page = operator.run(
         "curl", "-sf", "--retry", "30", "--retry-all-errors", "--retry-delay", "2",
         f"http://{address}/",

@@ -50,11 +50,12 @@ def test_the_readme_names_every_command() -> None:
     assert not [name for name in known if not re.search(rf"\b{name}\b", text)]
 
 
-def test_the_readmes_site_is_one() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_readmes_site_is_one_and_so_it_is_with_all_services() -> None:
+    text, services = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
     assert parse_site(text, Path("README.md")).site.hosts[0].name == "phys1"
     assert text.count("\n") < 10
+    assert parse_site(text + services, Path("README.md")).site.dashboard is not None
 
 
 def test_the_picture_is_well_formed() -> None:
