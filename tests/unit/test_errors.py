@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -191,22 +191,40 @@ def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_polite_kill_ends_as_an_interrupt_does(number: signal.Signals) -> None:
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def polite(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal as a process has it that was started plainly, however these tests were."""
+    number: signal.Signals = request.param
+    before = signal.signal(number, signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
+def test_a_polite_kill_ends_as_an_interrupt_does(polite: signal.Signals) -> None:
     cleaned: list[str] = []
 
     def work(argv: Sequence[str]) -> int:
         try:
-            signal.raise_signal(number)
+            signal.raise_signal(polite)
         finally:
             cleaned.append("yes")
         return 0
 
-    before = signal.getsignal(number)
-
     assert edge.guard(work, ("up",)) == ExitCode.INTERRUPTED
     assert cleaned == ["yes"]
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(polite) is signal.SIG_DFL
+
+
+def test_what_was_ignored_from_the_start_stays_ignored(polite: signal.Signals) -> None:
+    """As nohup(1) does with a lost terminal."""
+    signal.signal(polite, signal.SIG_IGN)
+
+    def work(argv: Sequence[str]) -> int:
+        signal.raise_signal(polite)
+        return 0
+
+    assert edge.guard(work, ("up",)) == 0
+    assert signal.getsignal(polite) is signal.SIG_IGN
 
 
 def test_a_reader_who_has_left_is_no_failure_of_ours(
