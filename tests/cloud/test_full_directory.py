@@ -19,6 +19,8 @@ DOMAIN, PROJECT = "users", "demo"
 # Keystone waits 3 s for a directory that does not answer; the rest is a busy machine.
 SOON_S = 20.0
 BACK_S = 120.0
+# Those given in the same second as the revocation fall under it.
+A_SECOND_S = 1.5
 # On the controller, where the name of the directory is of no use: only Keystone is asked.
 LOGIN = """
 import json, sys, time, urllib.error, urllib.request
@@ -33,9 +35,21 @@ start_s = time.monotonic()
 try:
     with urllib.request.urlopen(request, timeout=60) as answer:
         status, text = answer.status, answer.read().decode()
+        token = answer.headers["X-Subject-Token"]
 except urllib.error.HTTPError as error:
-    status, text = error.code, error.read().decode()
-print(json.dumps([status, json.loads(text), time.monotonic() - start_s]))
+    status, text, token = error.code, error.read().decode(), ""
+answer = json.loads(text) | {"given": token}
+print(json.dumps([status, answer, time.monotonic() - start_s]))
+"""
+# Asks for the catalogue of a token's own project: its status.
+USE = """
+import sys, urllib.error, urllib.request
+headers = {"X-Auth-Token": sys.stdin.read()}
+request = urllib.request.Request("http://172.16.0.11:5000/v3/auth/catalog", headers=headers)
+try:
+    print(urllib.request.urlopen(request, timeout=60).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
 """
 SHOW = """
 export OS_AUTH_URL=http://172.16.0.11:5000/v3 OS_IDENTITY_API_VERSION=3 OS_INTERFACE=internal
@@ -61,6 +75,12 @@ def login(
     return status, answer, duration_s
 
 
+def use(full: Operator, token: str) -> int:
+    """Return the status with which Keystone answers a token."""
+    done = full.node("controller").run(("python3", "-c", USE), stdin=token.encode(), timeout_s=90)
+    return int(done.text)
+
+
 def users(full: Operator, *words: str, given: str = "") -> Any:
     """Run `solostack users`, with a line of standard input; the answer has the status too."""
     command = (sys.executable, "-m", "solostack", "users", *words, "-f", str(full.site), "--json")
@@ -68,6 +88,15 @@ def users(full: Operator, *words: str, given: str = "") -> Any:
     done = full.run(*feed, timeout_s=180)
     assert "Traceback" not in done.stdout + done.stderr
     return json.loads(done.stdout) | {"status": done.returncode}
+
+
+def given(full: Operator, user: str, password: str) -> str:
+    """Log in, and return a token that is good."""
+    status, answer, _ = login(full, user, password)
+    assert status == 201
+    token: str = answer["given"]
+    assert use(full, token) == 200
+    return token
 
 
 def first_password(full: Operator, user: str) -> str:
@@ -96,12 +125,15 @@ def test_a_user_by_command_from_beginning_to_end(full: Operator) -> None:
     assert weak["status"] == ExitCode.USAGE
     assert "at least 10 characters" in weak["error"]["message"]
     assert users(full, "add", "eve", "--group", "makers", "--stdin", given=PASSWORD)["status"] == 0
-    assert login(full, "eve", PASSWORD)[0] == 201
+    old = given(full, "eve", PASSWORD)
     made = users(full, "passwd", "eve", "--generate")["password"]
     assert login(full, "eve", PASSWORD)[0] == 401
-    assert login(full, "eve", made)[0] == 201
-    users(full, "disable", "eve")
+    assert use(full, old) == 401, "who is logged in by an old password is out too"
+    time.sleep(A_SECOND_S)
+    token, others = given(full, "eve", made), given(full, "ada", first_password(full, "ada"))
+    assert users(full, "disable", "eve")["status"] == 0
     assert login(full, "eve", made)[0] == 401
+    assert (use(full, token), use(full, others)) == (401, 200)
     rows = {row["name"]: row for row in users(full, "list")["users"]}
     assert rows["eve"]["enabled"] is False
     assert rows["eve"]["groups"] == ["makers"]

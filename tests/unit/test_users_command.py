@@ -12,7 +12,7 @@ import pytest
 from solostack.cli import main
 from solostack.doors.process import Completed
 from solostack.errors import CommandError, ConfigureError, ConnectError, ExitCode, UsageError
-from solostack.flows.users import ask_directory, generate_password
+from solostack.flows.users import ask_directory, end_tokens, generate_password
 
 SITE = {
     "hosts": [{"name": "phys1", "address": "203.0.113.2", "nic": "eno1"}],
@@ -88,7 +88,7 @@ class Node:
         self.answer = answer
         self.asked = b""
 
-    def run(self, argv: tuple[str, ...], *, stdin: bytes, timeout_s: float) -> Completed:
+    def run(self, argv: tuple[str, ...], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         del timeout_s
         assert not any(b"secret" in word.encode() for word in argv)
         self.asked = stdin
@@ -117,3 +117,16 @@ def test_a_password_goes_over_standard_input() -> None:
     node = Node({"done": True})
     ask_directory(node, {"action": "password", "password": "secret"})  # type: ignore[arg-type]
     assert b"secret" in node.asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (ConnectError("no SSH connection"), ConnectError),
+        (CommandError("status 1", status=1), ConfigureError),
+    ],
+)
+def test_tokens_that_cannot_be_ended_are_told(answer: Exception, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="who is logged in as ada stays so") as caught:
+        end_tokens(Node(answer), "users", "ada")  # type: ignore[arg-type]
+    assert "then do this again" in caught.value.hint  # type: ignore[attr-defined]

@@ -106,7 +106,7 @@ def passwd(
     file: SiteFile = DEFAULT_SITE,
     json: Json = False,
 ) -> None:
-    """Give a user a new password; asks for it, twice."""
+    """Give a user a new password, and end its sessions; asks for it, twice."""
     from solostack.flows import users as flow
 
     loaded = _load(file)
@@ -119,7 +119,7 @@ def passwd(
 
 @users_app.command(epilog=examples("solostack users disable ana"))
 def disable(name: UserName, *, file: SiteFile = DEFAULT_SITE, json: Json = False) -> None:
-    """Let a user not log in any more; everything else of it stays."""
+    """Let a user not log in any more, and end its sessions; everything else of it stays."""
     from solostack.flows import users as flow
 
     with open_progress() as progress:

@@ -21,6 +21,7 @@ from solostack.errors import (
 from solostack.flows.deployment import host_executors, make_deployment, site_state
 from solostack.flows.facts import known_facts
 from solostack.openstack.directory import COMMAND, UNIT, WANTED
+from solostack.openstack.keystone import REVOKE
 from solostack.site.loader import LoadedSite
 from solostack.site.model import Role
 from solostack.site.services import DirectoryProvider
@@ -96,13 +97,18 @@ def remove_user(loaded: LoadedSite, name: str, progress: Progress) -> None:
 
 
 def set_password(loaded: LoadedSite, name: str, password: str, progress: Progress) -> None:
-    """Give a user a new password; also ends a lock that wrong passwords brought."""
-    _ask(loaded, {"action": "password", "name": name, "password": password}, progress)
+    """Give a user a new password, and end the tokens that were given for the old one.
+
+    Also ends a lock that wrong passwords brought.
+    """
+    request = {"action": "password", "name": name, "password": password}
+    _ask(loaded, request, progress, end_tokens_of=name)
 
 
 def lock_user(loaded: LoadedSite, name: str, progress: Progress, *, locked: bool) -> None:
-    """Lock a user out or let it in again."""
-    _ask(loaded, {"action": "lock", "name": name, "locked": locked}, progress)
+    """Lock a user out, which ends the tokens it has, or let it in again."""
+    request = {"action": "lock", "name": name, "locked": locked}
+    _ask(loaded, request, progress, end_tokens_of=name if locked else None)
 
 
 def change_group(
@@ -149,6 +155,23 @@ def ask_directory(executor: Executor, request: Mapping[str, object]) -> Mapping[
     )
 
 
+def end_tokens(controller: Executor, domain: str, name: str) -> None:
+    """End the tokens that a user was given: Keystone learns of no change in a directory.
+
+    Raises ConfigureError, ConnectError when the controller does not answer.
+    """
+    command = ("python3", "-I", REVOKE.path, domain, name)
+    try:
+        controller.run(("runuser", "-u", "keystone", "--", *command), timeout_s=TIMEOUT_S)
+    except SolostackError as error:
+        kind = ConnectError if isinstance(error, ConnectError) else ConfigureError
+        raise kind(
+            f"the directory has changed, but who is logged in as {name} stays so: {error.message}",
+            details=error.details,
+            hint="see solostack status; solostack up puts the controller right; then do this again",
+        ) from error
+
+
 def _unreachable(error: SolostackError) -> ConnectError:
     return ConnectError(
         f"the directory node does not answer: {error.message}",
@@ -158,7 +181,11 @@ def _unreachable(error: SolostackError) -> ConnectError:
 
 
 def _ask(
-    loaded: LoadedSite, request: Mapping[str, object], progress: Progress
+    loaded: LoadedSite,
+    request: Mapping[str, object],
+    progress: Progress,
+    *,
+    end_tokens_of: str | None = None,
 ) -> Mapping[str, Any]:
     require_own_directory(loaded)
     state = site_state(loaded)
@@ -167,6 +194,11 @@ def _ask(
     deployment = make_deployment(loaded, state, facts)
     if not deployment.plan.has(Role.DIRECTORY):
         raise SiteError(f"site {loaded.site.name} has no directory node")
-    node = deployment.plan.node(Role.DIRECTORY)
+    plan = deployment.plan
     with progress.step("ask the directory"):
-        return ask_directory(deployment.node(node), request)
+        answer = ask_directory(deployment.node(plan.node(Role.DIRECTORY)), request)
+    if end_tokens_of is not None and plan.directory is not None:
+        with progress.step("end its sessions"):
+            controller = deployment.node(plan.node(Role.CONTROLLER))
+            end_tokens(controller, plan.directory.domain, end_tokens_of)
+    return answer

@@ -12,6 +12,7 @@ from solostack.openstack.programs import program
 from solostack.openstack.schema import DatabaseUser, schema_step
 from solostack.openstack.uwsgi import UwsgiApp, render_uwsgi
 from solostack.plan.model import Plan
+from solostack.site.model import Role
 from solostack.site.services import Dashboard
 
 PACKAGES = ("keystone", "uwsgi-plugin-python3", "python3-pymysql")
@@ -21,6 +22,7 @@ CONF = "/etc/keystone/keystone.conf"
 UWSGI = "/etc/keystone/keystone-uwsgi.ini"
 WANTED = "/etc/keystone/solostack-wanted.json"
 SETUP = program("keystone_setup")
+REVOKE = program("keystone_revoke")
 WORKING_DAY_S = 8 * 3600
 """How long a token lives where there is a dashboard, instead of one hour: who works on without a
 pause is not to log in anew."""
@@ -32,6 +34,7 @@ def keystone_operations(plan: Plan, services: tuple[CatalogService, ...]) -> tup
         File(path=CONF, content=render_conf(plan), mode=0o640, group="keystone"),
         File(path=UWSGI, content=render_uwsgi(_app(plan))),
         SETUP,
+        *((REVOKE,) if plan.has(Role.DIRECTORY) else ()),
         File(path=WANTED, content=render_wanted(plan, services), mode=0o600),
         schema_step(
             DATABASE,
