@@ -108,6 +108,14 @@ def test_volumes_bring_the_instances_they_are_proven_on(part: Part) -> None:
     assert ("made volumes" in names) is (part is Part.VOLUMES)
 
 
+@pytest.mark.parametrize("part", [Part.VOLUMES, Part.INSTANCES])
+def test_instances_are_really_made_where_the_pillars_stand(part: Part) -> None:
+    """This controller cannot make any, which must be told: not skipped."""
+    report = run(Node("active"), part)
+    assert "checks on the controller" in {result.name for result in report.failed}
+    assert ("made volumes" in {result.name for result in report.results}) is (part is Part.VOLUMES)
+
+
 def test_a_part_of_what_a_site_does_not_have_is_refused() -> None:
     require_parts({Part.DISKS, Part.UNITS, Part.INSTANCES}, SERVICES, "cloud")
     with pytest.raises(UsageError, match="cloud has nothing of dashboard to verify") as refused:
