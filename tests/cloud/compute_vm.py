@@ -153,7 +153,7 @@ def start(deployment: Deployment, console: Executor, local: Executor, folder: Pa
         connect_timeout_s=60,
     )
     executor = SshExecutor(target, local=local)
-    _wait_for_ssh(console, str(plan.data_address.ip))
+    wait_for_ssh(console, str(plan.data_address.ip))
     return ComputeVm(plan=plan, executor=executor)
 
 
@@ -187,7 +187,8 @@ def _recipes() -> dict[str, str]:
     return {name: found[name] for name in ("host", "storage")}
 
 
-def _wait_for_ssh(console: Executor, address: str) -> None:
+def wait_for_ssh(console: Executor, address: str) -> None:
+    """Wait until a machine behind the lab's host answers on port 22."""
     script = (
         "import socket, sys, time\n"
         f"end = time.monotonic() + {BOOT_TIMEOUT_S}\n"

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,38 @@ from solostack.cloud.credentials import SECRET_NAMES, build_access
 from solostack.doors.process import Executor
 from solostack.engine.secrets import SecretStore
 from solostack.errors import SolostackError
-from solostack.flows.deployment import Deployment, make_deployment, site_state
-from solostack.flows.facts import load_facts
-from solostack.site.loader import load_site
+from solostack.lab.lab import Lab
+from solostack.openstack import storage_disks
 from tests.cloud import compute_vm
 from tests.cloud.conftest import Operator
 from tests.cloud.dashboard import log_in, open_dashboard
+from tests.cloud.test_full_swift import MOUNT
 from tests.cloud.volume_steps import ask
 
 pytestmark = [pytest.mark.cloud, pytest.mark.lane("full site")]
 
 GIB = 2**30
-STORAGE_BOOT_S = 600
+BOOT_S = 600
+# Beside the sessions of Nova, by an interface of its own; leaves nothing.
+LOGINS = r"""
+record=$(iscsiadm -m session | head -1 |
+    sed -nE 's/.* ([0-9.]+:3260),[0-9]+ (iqn\.2010-10\S+).*/\1 \2/p')
+portal=${record% *} target=${record#* }
+iscsiadm -m iface -I stranger -o new >/dev/null
+record() { iscsiadm -m node -T "$target" -p "$portal" -I stranger "$@" >/dev/null 2>&1; }
+try() { status=0; record --login || status=$?; echo $status; }
+record -o new
+try
+for setting in authmethod=CHAP username=somebody password=wrong-password; do
+    record -o update -n "node.session.auth.${setting%=*}" -v "${setting#*=}"
+done
+try
+record -o delete
+iscsiadm -m iface -I stranger -o delete >/dev/null
+"""
 # The compute host stays with the lab it is in (see the fixture full).
 KEPT = bool(os.environ.get("SOLOSTACK_FULL_LAB"))
 SECTORS_IN_GIB = 2**21
-
-
-def deployment_of(operator: Operator) -> Deployment:
-    loaded = load_site(operator.site)
-    state = site_state(loaded, operator.state_home / "solostack")
-    return make_deployment(loaded, state, load_facts(state))
 
 
 def storage(operator: Operator, *arguments: str, ok: bool = True) -> Any:
@@ -85,6 +96,7 @@ class Stage:
 
     controller: Executor
     storage: Executor
+    compute: compute_vm.ComputeVm
     console: Executor
     login: dict[str, str]
 
@@ -115,12 +127,8 @@ class Stage:
         """Reboot the storage node, as its own systemd does it, and wait until it is back."""
         before = self._storage_boot()
         assert before
-        reboot = f"{compute_vm.VIRSH} reboot storage\n".encode()
-        self.console.run(("sh",), stdin=reboot)
-        end_s = time.monotonic() + STORAGE_BOOT_S
-        while self._storage_boot() in {"", before}:
-            assert time.monotonic() < end_s, "the storage node does not reboot"
-            time.sleep(2)
+        self._virsh("reboot storage")
+        self._wait_until(lambda: self._storage_boot() not in {"", before}, "it has rebooted")
 
     def _storage_boot(self) -> str:
         """Return the kernel's name for this boot (random(4)), empty when nothing answers."""
@@ -129,18 +137,71 @@ class Stage:
         except SolostackError:
             return ""
 
-    def power_cut(self) -> None:
-        """Cut the power of the compute host, and give it back once Nova has noticed."""
-        vm = f"{compute_vm.VIRSH} destroy {compute_vm.NAME}\n"
-        self.console.run(("sh",), stdin=vm.encode())
-        self.ask("host", state="down")
-        self.console.run(("sh",), stdin=vm.replace("destroy", "start").encode())
+    def power_cut(self, lab: Lab) -> None:
+        """Cut the power of the host that carries everything, and give it back.
+
+        The compute host is back first and has to wait for the storage node: so it is on a host
+        that carries both.
+        """
+        self._virsh(f"autostart {compute_vm.NAME}", "autostart --disable storage")
+        lab.kill("phys1")
+        lab.start("phys1")
+        try:
+            compute_vm.wait_for_ssh(self.console, str(self.compute.plan.data_address.ip))
+            self._wait_until(self._compute_waits, "nova-compute waits for the storage node")
+            assert self.ask("host", state="down")
+        finally:
+            self._virsh("autostart storage", "start storage")
         self.ask("host")
+
+    def _compute_waits(self) -> bool:
+        state = ("systemctl", "show", "-P", "SubState", "nova-compute.service")
+        try:
+            return self.compute.executor.run(state, timeout_s=60).text.strip() == "start-pre"
+        except SolostackError:
+            return False
+
+    def clean_shutdown(self) -> None:
+        """Shut the compute host down as its own systemd does it; its instances end before."""
+        assert self._connections() > 0
+        self._virsh(f"shutdown {compute_vm.NAME}")
+        off = (*compute_vm.VIRSH.split(), "domstate", compute_vm.NAME)
+        self._wait_until(lambda: self.console.run(off).text.strip() == "shut off", "it is off")
+        assert self._connections() == 0, "it logged out of its volumes"
+
+    def _connections(self) -> int:
+        """Return how many initiators the storage node has connections with."""
+        show = ("tgtadm", "--lld", "iscsi", "--op", "show", "--mode", "target")
+        return self.storage.run(show, timeout_s=60).text.count("Connection:")
+
+    def _wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        end_s = time.monotonic() + BOOT_S
+        while not happened():
+            assert time.monotonic() < end_s, f"not within {BOOT_S} s: {what}"
+            time.sleep(2)
+
+    def logins(self) -> list[int]:
+        """Log in to a volume in use without a password, and with a wrong one; iscsiadm's statuses.
+
+        24 is ISCSI_ERR_LOGIN_AUTH_FAILED (iscsiadm(8)).
+        """
+        done = self.compute.executor.run(("sh", "-eu"), stdin=LOGINS.encode(), timeout_s=180)
+        return [int(word) for word in done.text.split()]
+
+    def contents(self, volumes: list[str]) -> set[str]:
+        """Return what the storage node finds on volumes: how they begin, and a digest."""
+        device = f"/dev/{storage_disks.VOLUME_GROUP}/volume-"
+        script = "".join(
+            f"head -c 9 {device}{one}; dd if={device}{one} bs=1M count=4 status=none | sha256sum\n"
+            for one in volumes
+        )
+        done = self.storage.run(("sh", "-eu"), stdin=script.encode(), timeout_s=180)
+        return set(done.text.splitlines())
 
 
 @pytest.fixture(scope="module")
 def stage(full: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    deployment = deployment_of(full)
+    deployment = full.deployment()
     console = full.lab.host_executor("phys1")
     folder: Path = tmp_path_factory.mktemp("phys2")
     access = build_access(
@@ -152,6 +213,7 @@ def stage(full: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         made = Stage(
             controller=full.node("controller"),
             storage=full.node("storage"),
+            compute=vm,
             console=console,
             login={
                 "auth_url": access.auth_url,
@@ -178,8 +240,8 @@ def test_volumes_are_booted_from_attached_kept_and_detached(
     """One that the instance boots from, and one made and attached in the browser.
 
     Both are written by the instance and read back, also after a reboot of the instance, of the
-    storage node, and a power cut of the instance's host. While that is down it is told; nobody
-    helps when it is back.
+    storage node, and of the instance's host while all others lose their power: nobody helps when
+    they are back. Nobody else can log in to them; a snapshot and a clone hold the same.
     """
     name = {"server": "disks", "volume": "data"}
     grown = 2 * SECTORS_IN_GIB
@@ -189,12 +251,14 @@ def test_volumes_are_booted_from_attached_kept_and_detached(
         dashboard = open_dashboard(full, tmp_path_factory)
         told = dashboard.browse(
             log_in(dashboard, "admin"),
+            {"do": "use_project", "name": "admin"},
             {"do": "volume", "name": "data", "size_gib": 1},
             {"do": "attach", "name": "data", "instance": "disks", "shot": "volume"},
             {"do": "log_out"},
         )
-        assert "on disks" in told[2]["line"], told
+        assert "on disks" in told[3]["line"], told
         stage.disk("disks", "vdb", "written")
+        assert stage.logins() == [24, 24]
         stage.ask("extend", **name)
         stage.disk("disks", "vdb", "kept", sectors=grown)
         stage.ask("reboot", **name)
@@ -202,10 +266,29 @@ def test_volumes_are_booted_from_attached_kept_and_detached(
         last = stage.disk("disks", "vdb", "kept", sectors=grown)
         stage.storage_reboot()
         last = stage.disk("disks", "vdb", "kept", after=last + 2)
-        stage.power_cut()
+        stage.clean_shutdown()
+        stage.power_cut(full.lab)
         stage.disk("disks", "vda", "kept", sectors=SECTORS_IN_GIB, before=last)
         stage.disk("disks", "vdb", "kept", sectors=grown)
         assert stage.ask("status", **name) == "ACTIVE"
         stage.ask("detach", **name)
+        (content,) = stage.contents(stage.ask("copies", **name))
+        assert content.startswith("solostack")
     finally:
         stage.ask("delete", **name)
+
+
+def test_more_volumes_than_the_quota_are_refused(stage: Stage) -> None:
+    status, said = stage.ask("quota")
+    assert status == 413
+    assert "maximum number of volumes allowed (0) exceeded" in said.lower()
+
+
+def test_the_shared_folder_is_mounted_by_a_compute_host(stage: Stage) -> None:
+    """It writes, and the storage node has it, as everybody's is: nobody's."""
+    address = stage.compute.plan.data_address.ip
+    script = f"set -- {address}\n{MOUNT}echo there >/mnt/folder/of-compute\numount /mnt/folder\n"
+    stage.compute.executor.run(("sh",), stdin=script.encode(), timeout_s=180)
+    look = "cd /srv/nfs; cat of-compute; stat -c %U of-compute; rm of-compute\n"
+    done = stage.storage.run(("sh", "-e"), stdin=look.encode(), timeout_s=60)
+    assert done.text.split() == ["there", "nobody"]

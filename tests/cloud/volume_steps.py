@@ -23,6 +23,7 @@ cloud = openstack.connect(
     region_name=login["region"], interface="internal", compute_api_version="2.96",
     block_storage_api_version="3")
 end = time.monotonic() + asked["timeout_s"]
+COPIES = ("disks-snapshot", "disks-of-snapshot", "disks-clone")
 
 
 def until(what, look, pause_s=2):
@@ -119,6 +120,22 @@ def act(do):
     elif do == "detach":
         cloud.compute.delete_volume_attachment(server(), volume("in-use").id)
         until("detach", lambda: volume("available"))
+    elif do == "copies":
+        one = volume("available")
+        snapshot = cloud.create_volume_snapshot(one.id, name=COPIES[0], wait=True, timeout=900)
+        made = [cloud.create_volume(one.size, name=name, wait=True, timeout=900, **source)
+                for name, source in ((COPIES[1], {"snapshot_id": snapshot.id}),
+                                     (COPIES[2], {"source_volid": one.id}))]
+        return [one.id, *(each.id for each in made)]
+    elif do == "quota":
+        project = cloud.current_project_id
+        cloud.set_volume_quotas(project, volumes=0)
+        try:
+            cloud.create_volume(1, name="too-many", wait=False)
+        except openstack.exceptions.HttpException as error:
+            return [error.status_code, str(error)]
+        finally:
+            cloud.delete_volume_quotas(project)
     elif do == "reboot":
         cloud.compute.reboot_server(server(), "HARD")
         time.sleep(3)
@@ -129,6 +146,9 @@ def act(do):
         if server():
             cloud.compute.delete_server(server(), force=True)
             until("delete", lambda: server() is None)
+        for name in reversed(COPIES[1:]):
+            cloud.delete_volume(name, wait=True, timeout=900)
+        cloud.delete_volume_snapshot(COPIES[0], wait=True, timeout=900)
         if asked.get("volume"):
             one = cloud.block_storage.find_volume(asked["volume"])
             if one is not None:
