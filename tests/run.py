@@ -28,6 +28,7 @@ import pytest
 from solostack.lab.lab import Lab
 from solostack.lab.state import list_labs
 from tests.lanes import file_of, lane_of
+from tests.ties import remove_spaces_of
 
 ROOT = Path(__file__).parents[1]
 SUITES = ("tests/host", "tests/cloud")
@@ -139,7 +140,7 @@ class Lanes:
             told = self._follow(process, lane.log)
         with self._lock:
             del self._running[lane.name]
-        left = remove_labs_of(process.pid)
+        left = [*remove_labs_of(process.pid), *remove_spaces_of(process.pid)]
         if left:
             self.say(f"{lane.name}: left {', '.join(left)} behind; removed")
         return Outcome(

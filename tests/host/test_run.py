@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.ties import NETNS, afterwards, runs
+
 pytestmark = pytest.mark.host
 
 TESTS = Path(__file__).parents[1]
-RUNNER = ("__init__.py", "conftest.py", "lanes.py", "run.py")
+RUNNER = ("__init__.py", "conftest.py", "lanes.py", "run.py", "ties.py")
 PYPROJECT = "[tool.pytest.ini_options]\nmarkers = ['lane(name): x']\naddopts = '--strict-markers'\n"
 # Each passes only while the other runs too.
 SIDE_BY_SIDE = """
@@ -61,6 +63,14 @@ def made():
 def test_takes_long(made):
     time.sleep(600)
 """
+# Lanes have sessions of their own; where they work is theirs alone.
+KILL = """
+while pids=$(find /proc/[0-9]* -maxdepth 1 -name cwd -lname "$1" | cut -d/ -f3); [ -n "$pids" ]
+do
+    kill -9 $pids
+    sleep 0.05
+done
+"""
 
 
 @pytest.fixture
@@ -78,15 +88,24 @@ def add(suite: Path, name: str, text: str) -> None:
     (suite / "tests/host" / f"test_{name}.py").write_text(text)
 
 
-def start(suite: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        (sys.executable, "-m", "tests.run", *arguments, "tests/host"),
-        cwd=suite,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@contextlib.contextmanager
+def start(suite: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the runner; it ends with the block, and its lanes too."""
+    with (
+        afterwards(KILL, str(suite)),
+        subprocess.Popen(
+            (sys.executable, "-m", "tests.run", *arguments, "tests/host"),
+            cwd=suite,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -95,14 +114,11 @@ def busy(suite: Path, text: str = BUSY) -> Iterator[subprocess.Popen[str]]:
     add(suite, "busy", text)
     add(suite, "later", "def test_never():\n    open('later', 'w')\n")
     with start(suite, "-n", "1") as process:
-        try:
-            end_s = time.monotonic() + 60
-            while not (suite / "made").exists():
-                assert time.monotonic() < end_s
-                time.sleep(0.05)
-            yield process
-        finally:
-            process.kill()
+        end_s = time.monotonic() + 60
+        while not (suite / "made").exists():
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        yield process
 
 
 def test_lanes_run_side_by_side_and_every_test_once(suite: Path) -> None:
@@ -180,6 +196,35 @@ def test_a_lab_that_a_lane_left_is_removed_and_the_run_fails(
     assert process.returncode == 1, said
     assert re.search(r"test_dies\.py: left mine\d+ behind; removed", said), said
     assert [path.name for path in homes.iterdir()] == ["another1"]
+
+
+# Dies with a namespace that is not tied to it, and one that is; a process is in each.
+LEAVES = """
+import os, pathlib, signal, subprocess
+from tests.ties import network_spaces
+def test_leaves():
+    mine = f"solo-left-{os.getpid()}"
+    subprocess.run(("ip", "netns", "add", mine), check=True)
+    with network_spaces(f"{mine}-tied"):
+        for name in (mine, f"{mine}-tied"):
+            sleep = ("ip", "netns", "exec", name, "sleep", "600")
+            process = subprocess.Popen(sleep, start_new_session=True, stdout=subprocess.DEVNULL)
+            with pathlib.Path("pids").open("a") as pids:
+                pids.write(f"{process.pid} ")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_namespace_that_a_lane_left_is_removed_and_the_run_fails(suite: Path) -> None:
+    add(suite, "leaves", LEAVES)
+    with start(suite) as process:
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    [name] = re.findall(r"test_leaves\.py: left (solo-left-\d+) behind; removed", said)
+    assert not any(path.name.startswith(name) for path in NETNS.iterdir())
+    pids = (suite / "pids").read_text().split()
+    assert len(pids) == 2
+    assert not any(map(runs, pids))
 
 
 def test_stopped_twice_it_ends_at_once(suite: Path) -> None:
