@@ -20,6 +20,7 @@ from solostack.doors.progress import Progress
 from solostack.engine.apply import BOOT, Report, apply_bundle, undo_ledger
 from solostack.engine.bundle import pack
 from solostack.engine.operations import Bundle
+from tests.ties import TIED
 
 START = """
 set -e
@@ -97,6 +98,7 @@ class Box:
 def open_box(folder: Path) -> Iterator[Box]:
     """Start a box whose changes are kept in memory; folder is an empty one to mount on."""
     argv = (
+        *TIED,
         "unshare",
         "--mount",
         "--pid",

@@ -18,6 +18,7 @@ from solostack.doors.progress import Progress
 from solostack.images.recipes import BASE_PACKAGES, Recipe
 from solostack.images.trees import build_tree, tree_path
 from tests.host.engine_box import Box
+from tests.ties import TIED, afterwards
 
 RECIPE = Recipe(name="engine-test", suite="trixie", packages=BASE_PACKAGES)
 CACHE = str(Path("~/.cache/solostack").expanduser())
@@ -43,6 +44,18 @@ exec systemd-nspawn -q -D "$1/root" --register=no --keep-unit -b --capability=al
     --resolv-conf=off --timezone=off --link-journal=no --machine="$4"
 """
 CAGE = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc")
+# The kernel may still be ending the processes in them.
+TAKE_AWAY = """
+tries=200
+while
+    groups=$(find /sys/fs/cgroup -depth -type d '(' -name "$1" -o -path "*/$1/*" ')')
+    [ -n "$groups" ]
+do
+    rmdir $groups || [ $((tries -= 1)) -gt 0 ] || exit 1
+    sleep 0.05
+done
+rmdir "/run/systemd/nspawn/propagate/$2" || true
+"""
 
 
 @contextlib.contextmanager
@@ -53,17 +66,16 @@ def open_container(folder: Path, recipe: Recipe = RECIPE) -> Iterator[Box]:
     group = f"solostack-engine-test-{os.getpid()}"
     # The machine's name is the host's name in it, and has a folder under /run on this machine.
     machine = f"engine-test-{os.getpid()}"
-    argv = (*CAGE, "sh", "-c", START, "sh", folder, tree_path(CACHE, recipe), group, machine)
-    with (folder.parent / "console").open("wb") as console:
+    argv = (*TIED, *CAGE, "sh", "-c", START, "sh", folder, tree_path(CACHE, recipe), group, machine)
+    with afterwards(TAKE_AWAY, group, machine), (folder.parent / "console").open("wb") as console:
         holder = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
         )
-    try:
-        yield _wait_until_up(holder, folder.parent / "console")
-    finally:
-        holder.kill()
-        holder.wait()
-        _remove_groups(group)
+        try:
+            yield _wait_until_up(holder, folder.parent / "console")
+        finally:
+            holder.kill()
+            holder.wait()
 
 
 def _wait_until_up(holder: subprocess.Popen[bytes], console: Path) -> Box:
@@ -91,21 +103,6 @@ def _settled(box: Box, deadline: float) -> Box:
             return box
         time.sleep(0.2)
     raise RuntimeError(f"the container's systemd is {done.text.strip()}")
-
-
-def _remove_groups(group: str) -> None:
-    deadline = time.monotonic() + 10
-    for top in (*Path("/sys/fs/cgroup").glob(group), *Path("/sys/fs/cgroup").glob(f"*/{group}")):
-        folders = sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True)
-        for folder in (*folders, top):
-            while folder.exists():
-                try:
-                    folder.rmdir()
-                except OSError:
-                    # The kernel is still ending the processes in it.
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)
 
 
 def _descendants(pid: int) -> Iterator[int]:
