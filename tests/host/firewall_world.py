@@ -20,6 +20,7 @@ from solostack.plan.build import build_plan
 from solostack.plan.model import HostFacts, Plan
 from solostack.site.document import parse_document
 from solostack.site.model import Site
+from tests.ties import network_spaces
 
 MARK = f"solofw{os.getpid()}"
 HOST = "  - {name: phys1, address: 203.0.113.2, nic: eth0, ssh: {port: 2222}}\n"
@@ -41,6 +42,7 @@ FACTS = HostFacts(
 SSH, WEB, METRICS, CLOSED, PUBLIC_PORT = 2222, 443, 9100, 5432, 8080
 ALLOWED, OTHER = "192.0.2.7", "192.0.2.99"
 FLOATING, FLOATING_2 = "198.51.100.3", "198.51.100.4"
+ROLES = ("provider", "host", "instance", "node")
 INTERNAL = ("10.99.0.1", "172.16.0.1", "10.99.0.77", "172.16.0.11")
 
 TALK = """
@@ -129,7 +131,6 @@ class Box:
 
     def __init__(self, role: str) -> None:
         self.name = f"{MARK}-{role}"
-        run("ip", "netns", "add", self.name)
         self.ip("link set lo up")
 
     def __call__(self, *argv: str, stdin: str = "", check: bool = True) -> str:
@@ -164,9 +165,9 @@ class Box:
     def serving(self, *ports: int) -> Iterator[None]:
         argv = ["ip", "netns", "exec", self.name, "python3", "-I", "-c", TALK, "serve"]
         with subprocess.Popen([*argv, *map(str, ports)], stdout=subprocess.PIPE) as process:
-            assert process.stdout
-            assert process.stdout.readline() == b"ready\n"
             try:
+                assert process.stdout
+                assert process.stdout.readline() == b"ready\n"
                 yield
             finally:
                 process.kill()
@@ -176,9 +177,7 @@ class World:
     """The provider, a host with its networks up, an instance and a node."""
 
     def __init__(self, tag: str = "") -> None:
-        self.provider, self.host, self.instance, self.node = (
-            Box(f"{tag}{role}") for role in ("provider", "host", "instance", "node")
-        )
+        self.provider, self.host, self.instance, self.node = (Box(f"{tag}{role}") for role in ROLES)
         self._links()
         self.provider.ip(
             "address add 203.0.113.1/24 dev wire",
@@ -252,10 +251,6 @@ class World:
         if value and self.host("sysctl", "-n", path, check=False).strip() != "1":
             pytest.skip(f"br_netfilter is not in this kernel: {done}")
 
-    def remove(self) -> None:
-        for box in (self.provider, self.host, self.instance, self.node):
-            run("ip", "netns", "delete", box.name)
-
     def load(self, text: str) -> None:
         self.host("nft", "-f", "-", stdin=text)
 
@@ -267,6 +262,13 @@ class World:
         found = [rule.packets or 0 for rule in self.rules() if rule.words.startswith(words)]
         assert found, words
         return sum(found)
+
+
+@contextlib.contextmanager
+def opened(tag: str = "") -> Iterator[World]:
+    """A world, for as long as the block or the process lasts."""
+    with network_spaces(*(f"{MARK}-{tag}{role}" for role in ROLES)):
+        yield World(tag)
 
 
 def make_plan(method: str, extra: str = FIREWALL) -> Plan:

@@ -24,6 +24,7 @@ from solostack.plan.certificates import FRONT_DOOR, wanted_authority, wanted_cer
 from solostack.plan.model import HostFacts, Plan
 from solostack.site.loader import parse_site
 from solostack.site.model import Role
+from tests.ties import network_spaces
 
 MARK = f"solofd{os.getpid()}"
 CONTROLLER, STORAGE = "172.16.0.11", "172.16.0.13"
@@ -144,7 +145,7 @@ class Answer:
 
 
 class Door:
-    """A namespace with HAProxy and its servers."""
+    """HAProxy and its servers, in a namespace that is there."""
 
     def __init__(self, folder: Path, site: str = FULL) -> None:
         self.folder = folder
@@ -155,7 +156,6 @@ class Door:
         self.config = folder / "haproxy.cfg"
         self.process: subprocess.Popen[bytes] | None = None
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
-        run("ip", "netns", "add", MARK)
         for command in (
             "link set lo up",
             f"address add {CONTROLLER}/32 dev lo",
@@ -199,7 +199,6 @@ class Door:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(20)
-        run("ip", "netns", "delete", MARK)
 
     def serve(self, *names: str) -> None:
         """Start servers, and wait until the door knows of them."""
@@ -246,13 +245,14 @@ class Door:
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Door]:
     """A door with all its servers behind it, which started before they did."""
-    door = Door(folder)
-    try:
-        door.start()
-        door.serve(*SERVERS)
-        yield door
-    finally:
-        door.stop()
+    with network_spaces(MARK):
+        door = Door(folder)
+        try:
+            door.start()
+            door.serve(*SERVERS)
+            yield door
+        finally:
+            door.stop()
 
 
 def make_plan(text: str) -> Plan:

@@ -44,6 +44,7 @@ from tests.host.firewall_world import (
     WEB,
     World,
     make_plan,
+    opened,
     text_of,
 )
 
@@ -55,16 +56,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[World]:
-    made = World()
-    try:
-        with (
-            made.host.serving(SSH, WEB, METRICS, CLOSED, 5900, 6640, 16509),
-            made.instance.serving(80, CLOSED),
-            made.node.serving(3306, 5672),
-        ):
-            yield made
-    finally:
-        made.remove()
+    with (
+        opened() as made,
+        made.host.serving(SSH, WEB, METRICS, CLOSED, 5900, 6640, 16509),
+        made.instance.serving(80, CLOSED),
+        made.node.serving(3306, 5672),
+    ):
+        yield made
 
 
 @pytest.fixture(params=[0, 1], ids=["plain", "bridge-nf"])
@@ -76,13 +74,10 @@ def world(made: World, request: pytest.FixtureRequest) -> World:
 
 @pytest.fixture(scope="module")
 def made_bridged() -> Iterator[World]:
-    made = World("b")
-    try:
+    with opened("b") as made:
         made.bridge()
         with made.host.serving(SSH, CLOSED), made.instance.serving(80, CLOSED):
             yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture(params=[0, 1], ids=["plain", "bridge-nf"])

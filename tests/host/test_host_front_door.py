@@ -14,6 +14,7 @@ from tests.host.firewall_world import (
     OTHER,
     SSH,
     World,
+    opened,
     text_of,
 )
 
@@ -30,16 +31,13 @@ NODE = "172.16.0.11"
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[World]:
-    made = World("d")
-    try:
-        with (
-            made.host.serving(SSH, CLOSED),
-            made.instance.serving(80, 443),
-            made.node.serving(80, 443, 3306, 5000),
-        ):
-            yield made
-    finally:
-        made.remove()
+    with (
+        opened("d") as made,
+        made.host.serving(SSH, CLOSED),
+        made.instance.serving(80, 443),
+        made.node.serving(80, 443, 3306, 5000),
+    ):
+        yield made
 
 
 @pytest.fixture(params=[0, 1], ids=["plain", "bridge-nf"])
@@ -50,13 +48,10 @@ def world(made: World, request: pytest.FixtureRequest) -> World:
 
 @pytest.fixture(scope="module")
 def bridged() -> Iterator[World]:
-    made = World("e")
-    try:
+    with opened("e") as made:
         made.bridge()
         with made.host.serving(SSH), made.node.serving(80, 443, 3306), made.instance.serving(80):
             yield made
-    finally:
-        made.remove()
 
 
 @pytest.mark.parametrize("method", ["routed", "proxy", "private"])
