@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,16 +19,21 @@ from solostack.doors.progress import Progress
 from solostack.flows.bake import DEFAULT_RELEASE, bake_trees
 from solostack.flows.deployment import role_recipe
 from solostack.site.model import Role
+from tests.ties import TIED
 
 pytestmark = pytest.mark.host
 
 PROGRAM = Path(solostack.openstack.scripts.__path__[0]) / "storage_disks.py"
 MIB = 1 << 20
-READY_S = 60
+# The disk is detached at once: the kernel does so when nobody has it open any more (losetup(8)),
+# and this shell, then sleep, has it open. Its name is told when all is there.
 # A read-only view of the storage node's tree, which has the tools; /dev is its own, as machines
 # without udev have no /dev/disk, and all mounts are gone with the namespace.
 INSIDE = """
 set -e
+LOOP=$(losetup --show -f "$FOLDER/disk.raw")
+exec 9<"$LOOP"
+losetup -d "$LOOP"
 mount --bind "$TREE" /mnt
 mount -o remount,ro,bind /mnt
 mount -t proc none /mnt/proc
@@ -44,8 +47,8 @@ mount -t tmpfs none /mnt/srv
 mount --bind "$FOLDER" /mnt/media
 mkdir -p /mnt/dev/disk/by-id
 ln -s "$LOOP" /mnt/dev/disk/by-id/virtio-d1
-touch /mnt/run/ready
-exec sleep 3600
+echo "$LOOP"
+exec sleep infinity >&-
 """
 
 
@@ -93,25 +96,20 @@ def box(tmp_path: Path, tree: str) -> Iterator[Box]:
     raw = tmp_path / "disk.raw"
     with raw.open("wb") as file:
         file.truncate(400 * MIB)
-    losetup = ("losetup", "--show", "-f", str(raw))
-    loop = subprocess.run(losetup, capture_output=True, text=True, check=True).stdout.strip()
     shutil.copy(PROGRAM, tmp_path)
-    keeper = subprocess.Popen(
-        ("unshare", "--mount", "sh", "-c", INSIDE),
-        env={**os.environ, "LOOP": loop, "TREE": tree, "FOLDER": str(tmp_path)},
-    )
-    try:
-        made = Box(tmp_path, loop, keeper.pid)
-        end_s = time.monotonic() + READY_S
-        while made.run("test", "-e", "/run/ready").returncode != 0:
-            assert keeper.poll() is None, "the mount namespace could not be made"
-            assert time.monotonic() < end_s, "the mount namespace is not ready"
-            time.sleep(0.05)
-        yield made
-    finally:
-        keeper.send_signal(signal.SIGKILL)
-        keeper.wait()
-        subprocess.run(("losetup", "-d", loop), check=False)
+    with subprocess.Popen(
+        (*TIED, "unshare", "--mount", "sh", "-c", INSIDE),
+        env={**os.environ, "TREE": tree, "FOLDER": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as keeper:
+        try:
+            assert keeper.stdout is not None
+            loop = keeper.stdout.readline().strip()
+            assert loop, "the mount namespace could not be made"
+            yield Box(tmp_path, loop, keeper.pid)
+        finally:
+            keeper.kill()
 
 
 def test_a_disk_is_made_once_and_grows(box: Box) -> None:
