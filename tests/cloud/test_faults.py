@@ -68,9 +68,9 @@ class Fault:
         )  # fmt: skip
 
 
-def on_node(name: str, *command: str) -> Callable[[Operator], object]:
+def on_node(name: str, *command: str, timeout_s: float = 180) -> Callable[[Operator], object]:
     """Return what runs a command on a control node."""
-    return lambda cloud: cloud.node(name).run(command, timeout_s=180)
+    return lambda cloud: cloud.node(name).run(command, timeout_s=timeout_s)
 
 
 def up(cloud: Operator) -> None:
@@ -150,10 +150,20 @@ size=$(lvs --noheadings --nosuffix --units m -o lv_size {GROUP}/{GROUP}-pool | t
 lvcreate -q --yes -V "$size"m --thinpool {GROUP}-pool -n filler {GROUP}
 dd if=/dev/zero of=/dev/{GROUP}/filler bs=4M count=$((${{size%.*}} * 97 / 400)) oflag=direct
 """
+# After a time-out it may still be written there, or yet be made. The brackets: not this shell.
+FILLS = f"of=/dev/{GROUP}/[f]iller"
+UNFILL = f"""
+while pkill -KILL -f '{FILLS}'
+do
+    sleep 1
+done
+lvremove -q --yes {GROUP}/filler
+"""
+FILL_S = 900.0
 FULL_GROUP = Fault(
     name="full volume group",
-    make=on_node("storage", "sh", "-euc", FILL),
-    undo=on_node("storage", "lvremove", "-q", "--yes", f"{GROUP}/filler"),
+    make=on_node("storage", "sh", "-euc", FILL, timeout_s=FILL_S),
+    undo=on_node("storage", "sh", "-euc", UNFILL),
     checks=r"^disks of the storage node$",
     detail=r"cinder 9\d %",
     hint=r"solostack storage grow",
