@@ -78,6 +78,22 @@ def connect(where, port, source):
             return "silent"
         except OSError as error:
             return error.strerror
+def late(port, wait_s):
+    door = socket.create_server(("", int(port)))
+    print("ready", flush=True)
+    talk, who = door.accept()
+    talk.sendall(who[0].encode())
+    time.sleep(float(wait_s))
+    talk.sendall(b"late")
+    time.sleep(60)
+def stay(where, port, source, limit_s):
+    with socket.create_connection((where, int(port)), 5, (source, 0)) as talk:
+        print("open", talk.recv(100).decode())
+        talk.settimeout(float(limit_s))
+        try:
+            print(talk.recv(100).decode())
+        except TimeoutError:
+            print("silent")
 def wire(device):
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
     raw.bind((device, 0))
@@ -114,7 +130,8 @@ def send(device, to, source, target, times):
     head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xffff) + head[12:]
     for _ in range(int(times)):
         raw.send(mac(to) + address + b"\\x08\\0" + head + struct.pack("!HHHH", 999, 9, 8, 0))
-{"serve": lambda: serve(args), "connect": lambda: connects(args),
+{"serve": lambda: serve(args), "late": lambda: late(*args), "stay": lambda: stay(*args),
+ "connect": lambda: connects(args),
  "ask": lambda: ask(*args), "tell": lambda: tell(*args),
  "send": lambda: send(*args)}[what]()
 """
@@ -161,10 +178,21 @@ class Box:
         script = f"ping -c1 -W1 {where} >/dev/null && echo yes || true"
         return "yes" in self("sh", "-c", script)
 
+    def stay(self, where: str, port: int, source: str, *, limit_s: float) -> list[str]:
+        """Connect and stay; return what connect does, then the next word, or "silent"."""
+        return self.talk("stay", where, str(port), source, str(limit_s)).splitlines()
+
+    def serving(self, *ports: int) -> contextlib.AbstractContextManager[None]:
+        return self._serving("serve", *map(str, ports))
+
+    def serving_late(self, port: int, *, wait_s: float) -> contextlib.AbstractContextManager[None]:
+        """Serve one client, who hears a word at once and one after a while."""
+        return self._serving("late", str(port), str(wait_s))
+
     @contextlib.contextmanager
-    def serving(self, *ports: int) -> Iterator[None]:
-        argv = ["ip", "netns", "exec", self.name, "python3", "-I", "-c", TALK, "serve"]
-        with subprocess.Popen([*argv, *map(str, ports)], stdout=subprocess.PIPE) as process:
+    def _serving(self, *words: str) -> Iterator[None]:
+        argv = ["ip", "netns", "exec", self.name, "python3", "-I", "-c", TALK]
+        with subprocess.Popen([*argv, *words], stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout
                 assert process.stdout.readline() == b"ready\n"
