@@ -107,6 +107,7 @@ server.serve_forever()
 """
 
 # Makes the requests of standard input, a JSON list, over one connection; prints a list of answers.
+# A request's host is what its Host header says, the address that was dialled when left out.
 _CLIENT = r"""
 import http.client, json, ssl, sys
 asked = json.load(sys.stdin)
@@ -117,7 +118,8 @@ told = []
 for one in asked["requests"]:
     body = b"x" * one["size"] if "size" in one else one.get("body", "").encode() or None
     link.putrequest(one.get("method", "GET"), one["path"], skip_host=True)
-    for key, value in [["Host", asked["host"]], *one.get("headers", [])]:
+    host = one.get("host", asked["host"])
+    for key, value in [["Host", host], *one.get("headers", [])]:
         link.putheader(key, value)
     if body:
         link.putheader("Content-Length", str(len(body)))
