@@ -102,16 +102,18 @@ def served(folder: Path, horizon: Horizon) -> Iterator[DashboardVisit]:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield DashboardVisit(
-            url=f"https://{NAME}:{server.server_port}",
-            address=loopback,
-            trusted=authority.certificate,
-            user="admin",
-            password=PASSWORD,
-            domain="Default",
-        )
-        server.shutdown()
-        thread.join()
+        try:
+            yield DashboardVisit(
+                url=f"https://{NAME}:{server.server_port}",
+                address=loopback,
+                trusted=authority.certificate,
+                user="admin",
+                password=PASSWORD,
+                domain="Default",
+            )
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def visit(folder: Path, horizon: Horizon, **changes: Any) -> dict[str, tuple[str, str]]:
@@ -181,3 +183,11 @@ def test_nobody_listens(tmp_path: Path) -> None:
     told = visit(tmp_path, Horizon(), url=f"https://{NAME}:1")
     assert told[PAGE.name][0] == "failed"
     assert "refused" in told[PAGE.name][1]
+
+
+def test_the_server_ends_when_the_visit_breaks(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(ZeroDivisionError), served(tmp_path, Horizon()):
+        raise ZeroDivisionError
+    left = [each for each in threading.enumerate() if each not in before]
+    assert left == []
