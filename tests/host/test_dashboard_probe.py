@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from solostack.cloud.dashboard_probe import LOGIN, PAGE, STATIC, DashboardVisit, probe_dashboard
+from solostack.cloud.dashboard_visit_script import Link
 from solostack.cloud.probes import Vantage
 from solostack.doors.clock import SystemClock
 from solostack.doors.process import LocalExecutor
@@ -191,3 +192,19 @@ def test_the_server_ends_when_the_visit_breaks(tmp_path: Path) -> None:
         raise ZeroDivisionError
     left = [each for each in threading.enumerate() if each not in before]
     assert left == []
+
+
+def test_a_certificate_may_be_of_an_authority_of_the_old_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.13 is strict by default, and refuses those without Authority Key Identifier."""
+
+    def strict() -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        return made
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    link = Link({"url": f"https://{NAME}", "address": "127.0.0.1", "limit_s": 1, "trusted": ""})
+    assert not link._trust.verify_flags & ssl.VERIFY_X509_STRICT
+    assert link._trust.verify_mode is ssl.CERT_REQUIRED

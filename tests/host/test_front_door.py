@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -14,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509 as library
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from solostack.cloud.credentials import Access
 from solostack.cloud.door_probes import DoorToProbe, probe_certificate, probe_entry
-from solostack.cloud.probes import Vantage
+from solostack.cloud.probes import CheckResult, Vantage
 from solostack.doors.clock import SystemClock
 from solostack.doors.process import LocalExecutor, PrefixExecutor
 from solostack.engine import certificates as x509
@@ -339,6 +343,70 @@ def test_verify_tells_what_is_wrong_with_the_certificate(door: Door) -> None:
     ok, detail, hint = seen(0, authority=stranger)
     assert not ok
     assert "the certificate is refused" in detail
+    assert "solostack certificates list" in hint
+    ok, detail, hint = seen(0, authority=stranger, own=True)
+    assert not ok
+    assert hint.startswith("front_door.certificate in the site")
+
+
+def test_an_operators_authority_may_be_of_the_old_kind_ours_may_not(door: Door) -> None:
+    """Many private authorities leave out the Authority Key Identifier (RFC 5280, 4.2.1.1)."""
+    root = bring_plain_certificate(door)
+    door.reload()
+    assert door.plan.front_door is not None
+    here = PrefixExecutor(LocalExecutor(), ("ip", "netns", "exec", MARK), MARK)
+    vantage = Vantage(executor=here, clock=SystemClock())
+
+    def seen(*, own: bool) -> CheckResult:
+        probed = DoorToProbe(
+            door=dataclasses.replace(door.plan.front_door, own_certificate=own),
+            authority=root,
+            access=Access(auth_url="", region="", admin_password="x"),
+        )
+        return probe_certificate(vantage, probed)
+
+    wait_until(lambda: seen(own=True).ok)
+    assert not seen(own=False).ok
+    assert "Missing Authority Key Identifier" in seen(own=False).detail
+    door.certify(datetime.datetime.now(tz=datetime.UTC))
+    door.reload()
+    wait_until(lambda: door.status_of("/identity/") == 200)
+
+
+def bring_plain_certificate(door: Door) -> str:
+    """Give HAProxy a certificate of a private authority, as some make them; return that one."""
+    now, days = datetime.datetime.now(tz=datetime.UTC), datetime.timedelta(days=90)
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root_name = library.Name.from_rfc4514_string("CN=root")
+
+    def builder(
+        name: library.Name, public: ec.EllipticCurvePublicKey
+    ) -> library.CertificateBuilder:
+        return library.CertificateBuilder(
+            subject_name=name,
+            issuer_name=root_name,
+            public_key=public,
+            serial_number=library.random_serial_number(),
+            not_valid_before=now - days,
+            not_valid_after=now + days,
+        )
+
+    authority = library.BasicConstraints(ca=True, path_length=None)
+    root = (
+        builder(root_name, root_key.public_key())
+        .add_extension(authority, critical=True)
+        .sign(root_key, hashes.SHA256())
+    )
+    address = library.IPAddress(ipaddress.ip_address("203.0.113.2"))
+    leaf = (
+        builder(library.Name.from_rfc4514_string("CN=door"), key.public_key())
+        .add_extension(library.SubjectAlternativeName([address]), critical=False)
+        .sign(root_key, hashes.SHA256())
+    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    private = key.private_bytes(*form, serialization.NoEncryption()).decode()
+    door.certificate.write_text(x509.pem_of(leaf) + private)
+    return x509.pem_of(root)
 
 
 def test_without_a_dashboard_the_door_says_what_it_has(door: Door) -> None:

@@ -1,7 +1,8 @@
 """The front door as those outside see it: TLS, the way from HTTP, a login, and every API.
 
 One program on a machine outside asks everything; it gets what it needs, the password among it, by
-its standard input, and trusts nothing but the authority that clients are given.
+its standard input, and trusts nothing but the authority that clients are given. The site's own
+certificates must be as RFC 5280 says to the letter; an operator's as clients commonly want them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ _RENEW = "solostack certificates list; solostack up renews what is the site's ow
 _OWN = (
     "get a new certificate for the files of front_door.certificate in the site, then: solostack up"
 )
+_REFUSED = (
+    "solostack certificates list; solostack up puts one that was made anew in place. Clients "
+    "need the file of solostack certificates export as it is now"
+)
+_OWN_REFUSED = (
+    "front_door.certificate in the site must name the certificate of the URL's name, then its "
+    "whole chain: openssl verify -CAfile ROOT -untrusted FILE FILE; with better files there: "
+    "solostack up"
+)
 _DOOR = "on the controller: systemctl status haproxy; journalctl -u haproxy -e"
 CERTIFICATE = Check(name="front door: TLS and certificate", hint=_DOOR)
 REDIRECT = Check(
@@ -36,7 +46,8 @@ APIS = Check(name="front door: every API", hint="on the controller: systemctl --
 ENTRY = (CERTIFICATE, REDIRECT)
 BEHIND = (LOGIN, APIS)
 
-# Prints one JSON object per check, in order: name, ok, detail, seconds, days (certificate only).
+# Prints one JSON object per check, in order: name, ok, detail, seconds, days (certificate only),
+# refused (whether the certificate was).
 _PROBE = r"""
 import http.client, json, socket, ssl, time, urllib.parse, warnings
 url, address = REQUEST["url"], REQUEST["address"]
@@ -49,7 +60,10 @@ class Door(http.client.HTTPSConnection):
         self.sock = self._context.wrap_socket(raw, server_hostname=self.host)
 def trusting():
     made = ssl.create_default_context(cadata=REQUEST["ca"] or None)
+    # Set or not by default, depending on Python's version.
     made.verify_flags |= ssl.VERIFY_X509_STRICT
+    if not REQUEST["strict"]:
+        made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return made
 def fetch(where, method="GET", body=None, headers={}):
     there = urllib.parse.urlsplit(where)
@@ -135,17 +149,17 @@ def apis():
     return not bad and bool(seen), "; ".join(bad) or ", ".join(sorted(seen))
 for name in REQUEST["checks"]:
     check = {"certificate": certificate, "redirect": redirect, "login": login, "apis": apis}[name]
-    start, days = time.monotonic(), None
+    start, days, refused = time.monotonic(), None, False
     try:
         ok, detail, *more = check()
         days = more[0] if more else None
     except ssl.SSLCertVerificationError as error:
-        ok, detail = False, f"the certificate is refused: {error.verify_message}"
+        ok, detail, refused = False, f"the certificate is refused: {error.verify_message}", True
         days = -1 if error.verify_code == 10 else None
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         ok, detail = False, str(error) or type(error).__name__
     print(json.dumps({"name": name, "ok": ok, "detail": detail, "days": days,
-                      "seconds": round(time.monotonic() - start, 3)}))
+                      "refused": refused, "seconds": round(time.monotonic() - start, 3)}))
     if not ok and name in ("certificate", "login"):
         break
 """
@@ -173,6 +187,7 @@ class DoorToProbe:
             "user": "admin",
             "password": self.access.admin_password,
             "warn_days": WARN_DAYS,
+            "strict": not self.door.own_certificate,
         }
 
 
@@ -227,6 +242,8 @@ def _result(check: Check, finding: Mapping[str, Any], *, own: bool) -> CheckResu
     hint = check.hint
     if finding["days"] is not None:
         hint = _OWN if own else _RENEW
+    elif finding["refused"]:
+        hint = _OWN_REFUSED if own else _REFUSED
     return CheckResult(
         name=check.name,
         ok=finding["ok"],
