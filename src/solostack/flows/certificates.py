@@ -18,7 +18,7 @@ from solostack.doors.clock import Clock, SystemClock
 from solostack.engine import certificates as x509
 from solostack.engine.certificates import CertificateError, Facts, Pair
 from solostack.errors import StateError
-from solostack.flows.own_certificate import load_own_certificate
+from solostack.flows.own_certificate import OwnChain, load_own_certificate
 from solostack.flows.state import State
 from solostack.plan.certificates import (
     DIRECTORY,
@@ -173,6 +173,18 @@ def certificate_secrets(
     """
     own = load_own_certificate(loaded, plan)
     pairs = CertificateStore(state, plan, clock).ensure(but=(FRONT_DOOR,) if own else ())
+    return _secrets(own, pairs)
+
+
+def kept_certificate_secrets(loaded: LoadedSite, state: State, plan: Plan) -> Mapping[str, str]:
+    """Return what certificate_secrets does of what is there already; makes and renews nothing.
+
+    For those who look: only `up` can put a renewed one in its place. Raises as certificate_secrets.
+    """
+    return _secrets(load_own_certificate(loaded, plan), CertificateStore(state, plan).kept())
+
+
+def _secrets(own: OwnChain | None, pairs: Mapping[str, Pair]) -> Mapping[str, str]:
     values = {}
     if AUTHORITY in pairs:
         values[AUTHORITY_SECRET] = pairs[AUTHORITY].certificate

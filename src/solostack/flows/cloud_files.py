@@ -28,6 +28,7 @@ from solostack.engine.secrets import SecretStore
 from solostack.errors import ConfigureError
 from solostack.flows.deployment import Deployment
 from solostack.openstack.directory import user_password
+from solostack.plan.model import FrontDoorPlan
 from solostack.site.model import Role
 
 STATUS_TIMEOUT_S = 30.0
@@ -76,11 +77,12 @@ def write_credentials(deployment: Deployment) -> tuple[str, ...]:
     return tuple(str(deployment.state.write_text(name, text)) for name, text in texts.items())
 
 
-def door_to_probe(deployment: Deployment) -> DoorToProbe | None:
-    """Return the front door as its clients know it; None where the site has none."""
-    door, path = deployment.plan.front_door, deployment.authority_file()
-    if door is None:
-        return None
+def door_to_probe(deployment: Deployment, door: FrontDoorPlan) -> DoorToProbe:
+    """Return the front door as its clients know it.
+
+    Raises SiteError for an operator's certificate that cannot be used.
+    """
+    path = deployment.authority_file()
     authority = path.read_text() if path else ""
     return DoorToProbe(door=door, authority=authority, access=_access(deployment))
 

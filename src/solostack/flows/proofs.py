@@ -43,6 +43,14 @@ def broken(name: str, error: SolostackError, hint: str = "") -> CheckResult:
     return CheckResult(name=name, ok=False, seconds=0.0, detail=detail, hint=error.hint or hint)
 
 
+def add_broken(checks: Sequence[probes.Check], error: SolostackError, add: Add) -> None:
+    """Add checks that could not be made: the first fails with the error, others are skipped."""
+    first, *others = checks
+    add(broken(first.name, error, first.hint))
+    for check in others:
+        add(probes.skipped(check.name))
+
+
 def ask_agent(
     controller: Caller,
     action: str,

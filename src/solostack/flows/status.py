@@ -178,15 +178,16 @@ def _cloud(deployment: Deployment, step: Step) -> object:
 
 
 def _front_door(deployment: Deployment) -> object:
-    probed = cloud_files.door_to_probe(deployment)
-    if probed is None:
+    door = deployment.plan.front_door
+    if door is None:
         return None
     here = Vantage(executor=LocalExecutor("this machine"), clock=SystemClock())
     try:
-        found = probe_certificate(here, probed)
+        found = probe_certificate(here, cloud_files.door_to_probe(deployment, door))
     except SolostackError as error:
-        return DoorStatus(url=probed.door.url, ok=False, detail=error.message, hint=error.hint)
-    return DoorStatus(url=probed.door.url, ok=found.ok, detail=found.detail, hint=found.hint)
+        detail = "; ".join((error.message, *error.details))
+        return DoorStatus(url=door.url, ok=False, detail=detail, hint=error.hint)
+    return DoorStatus(url=door.url, ok=found.ok, detail=found.detail, hint=found.hint)
 
 
 def _host(host: HostPlan, raw: object) -> HostStatus:
