@@ -14,9 +14,10 @@ import pytest
 from solostack.doors.progress import Progress
 from solostack.engine import certificates as x509
 from solostack.flows.bake import bake_trees, node_recipes
-from solostack.flows.certificates import CertificateStore
+from solostack.flows.certificates import CertificateStore, server_certificates
 from solostack.flows.deployment import site_state
 from solostack.flows.facts import load_facts
+from solostack.flows.placed_certificates import keep_placed
 from solostack.openstack.front_door import CERTIFICATE
 from solostack.plan.build import build_plan
 from solostack.plan.certificates import FRONT_DOOR, wanted_certificates
@@ -176,3 +177,4 @@ def expire(operator: Operator) -> None:
     state.write_text(f"tls/{FRONT_DOOR}.pem", text)
     script = f"cat >{CERTIFICATE}; systemctl reload haproxy"
     operator.node("controller").run(("sh", "-ec", script), stdin=text.encode())
+    keep_placed(state, server_certificates(loaded, state, plan))

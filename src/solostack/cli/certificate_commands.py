@@ -33,7 +33,7 @@ certificates_app = typer.Typer(
     "list", epilog=examples("solostack certificates list", "solostack certificates list --json")
 )
 def list_(*, file: SiteFile = DEFAULT_SITE, json: Json = False) -> None:
-    """Show every certificate: subject, names, until when it is valid, where it is used."""
+    """Show every certificate in use: subject, names, until when it is valid, where it is used."""
     from solostack.flows import certificates_by_hand as flow
 
     _show(flow.certificates_of(_load(file)), json=json)
@@ -105,11 +105,17 @@ def _show(found: Sequence[Certificate], *, json: bool) -> None:
             ", ".join(each.names) or None,
             f"{each.valid_until:%Y-%m-%d %H:%M}",
             "EXPIRED" if each.expired else each.days_left,
-            f"{each.used} (your own)" if each.own else each.used,
+            _use(each),
         )
         for each in found
     ]
     render.print_table(columns, rows)
+
+
+def _use(each: Certificate) -> str:
+    notes = ["your own"] if each.own else []
+    notes += ["a new one waits for solostack up"] if each.waiting else []
+    return f"{each.used} ({', '.join(notes)})" if notes else each.used
 
 
 def _value(each: Certificate) -> dict[str, object]:
@@ -121,6 +127,7 @@ def _value(each: Certificate) -> dict[str, object]:
         "days_left": each.days_left,
         "used": each.used,
         "own": each.own,
+        "waiting": each.waiting,
         "sha256": each.fingerprint,
     }
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from solostack.doors.clock import Clock, SystemClock
 from solostack.engine import certificates as x509
-from solostack.engine.certificates import CertificateError, Facts, Pair
+from solostack.engine.certificates import CertificateError, Pair
 from solostack.errors import StateError
 from solostack.flows.own_certificate import OwnChain, load_own_certificate
+from solostack.flows.placed_certificates import placed_certificates
 from solostack.flows.state import State
 from solostack.plan.certificates import (
     DIRECTORY,
@@ -42,7 +43,11 @@ FRONT_DOOR_SECRET = "tls_front_door"  # noqa: S105
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate of the deployment. own: the operator's, which solostack cannot renew."""
+    """A certificate of the deployment, as clients get it.
+
+    own: the operator's, which solostack cannot renew. waiting: it is not the newest any more, `up`
+    will put another one in its place.
+    """
 
     name: str
     subject: str
@@ -51,6 +56,7 @@ class Certificate:
     days_left: int
     used: str
     own: bool
+    waiting: bool
     fingerprint: str
 
     @property
@@ -66,8 +72,16 @@ class Certificate:
         return f"expires in {self.days_left} days" if self.days_left < x509.RENEW_DAYS else ""
 
     @property
+    def problem(self) -> str:
+        """What is wrong with it, "" when nothing is."""
+        waits = "is still in use, a new one is not in place yet" if self.waiting else ""
+        return " and ".join(filter(None, (self.time_problem, waits)))
+
+    @property
     def todo(self) -> str:
-        """What to do about its time."""
+        """What to do about its problem."""
+        if self.waiting:
+            return "solostack up puts the new one in its place"
         if self.own:
             return (
                 "put a new one into the files of front_door.certificate in the site, then: "
@@ -216,32 +230,44 @@ def authority_file(loaded: LoadedSite, state: State, plan: Plan) -> Path | None:
 def list_certificates(
     loaded: LoadedSite, state: State, plan: Plan, clock: Clock | None = None
 ) -> tuple[Certificate, ...]:
-    """Return the deployment's certificates as kept; those not made yet are not among them."""
+    """Return the deployment's certificates; those not made yet are not among them.
+
+    Of a server that has an older one still, that one: clients get it, until `up` has ended.
+    """
     now = (clock or SystemClock()).now()
     used = {each.name: each.used for each in wanted_certificates(plan)}
     used[AUTHORITY] = f"clients: {state.directory / AUTHORITY_FILE}"
     own = load_own_certificate(loaded, plan)
     found = {
-        name: x509.facts_of(x509.load_certificate(pair.certificate))
-        for name, pair in CertificateStore(state, plan).kept().items()
-        if not (own and name == FRONT_DOOR)
+        name: x509.facts_of(x509.load_certificate(text))
+        for name, text in _newest(own, CertificateStore(state, plan).kept()).items()
     }
-    rows = [_row(name, facts, now, used=used[name]) for name, facts in found.items()]
-    if own is not None:
-        rows.append(_row(FRONT_DOOR, own.facts, now, used=used[FRONT_DOOR], own=True))
-    return tuple(rows)
-
-
-def _row(
-    name: str, facts: Facts, now: datetime.datetime, *, used: str, own: bool = False
-) -> Certificate:
-    return Certificate(
-        name=name,
-        subject=facts.subject,
-        names=facts.names,
-        valid_until=facts.valid_until,
-        days_left=facts.days_left(now),
-        used=used,
-        own=own,
-        fingerprint=facts.fingerprint,
+    placed = placed_certificates(state)
+    return tuple(
+        Certificate(
+            name=name,
+            subject=facts.subject,
+            names=facts.names,
+            valid_until=facts.valid_until,
+            days_left=facts.days_left(now),
+            used=used[name],
+            own=own is not None and name == FRONT_DOOR,
+            waiting=facts.fingerprint != newest.fingerprint,
+            fingerprint=facts.fingerprint,
+        )
+        for name, newest in found.items()
+        for facts in (placed.get(name, newest),)
     )
+
+
+def server_certificates(loaded: LoadedSite, state: State, plan: Plan) -> Mapping[str, str]:
+    """Return, as PEM by name, the servers' certificates that `up` puts in place; makes none."""
+    own = load_own_certificate(loaded, plan)
+    newest = _newest(own, CertificateStore(state, plan).kept())
+    return {name: text for name, text in newest.items() if name != AUTHORITY}
+
+
+def _newest(own: OwnChain | None, pairs: Mapping[str, Pair]) -> Mapping[str, str]:
+    found = {name: pair.certificate for name, pair in pairs.items()}
+    brought = {} if own is None else {FRONT_DOOR: x509.pem_of(x509.load_certificate(own.text))}
+    return {**found, **brought}

@@ -12,7 +12,7 @@ from solostack.doors.knock import knock
 from solostack.doors.process import Executor
 from solostack.doors.progress import Progress, Step
 from solostack.errors import HostError, SiteError
-from solostack.flows.certificates import list_certificates
+from solostack.flows.certificates import Certificate, list_certificates
 from solostack.flows.deployment import host_executors, site_state
 from solostack.flows.directory_files import read_credentials
 from solostack.flows.parallel import run_together
@@ -84,18 +84,24 @@ def certificate_findings(
     bad = tuple(
         warning(
             Subject.CERTIFICATES,
-            f"the certificate {each.name} {each.time_problem}",
-            why=f"clients refuse it, or will ({each.used})",
+            f"the certificate {each.name} {each.problem}",
+            why=f"{_harm(each)} ({each.used})",
             todo=each.todo,
         )
         for each in known
-        if each.time_problem
+        if each.problem
     )
     if bad or not known:
         return bad
     first = min(known, key=lambda each: each.days_left)
     words = f"{len(known)} certificates; the first to expire is {first.name}, in"
     return (ok(Subject.CERTIFICATES, f"{words} {first.days_left} days"),)
+
+
+def _harm(certificate: Certificate) -> str:
+    if certificate.time_problem:
+        return "clients refuse it, or will"
+    return "clients still get it, and its key still counts"
 
 
 def require_fit(checks: Sequence[HostCheck]) -> None:

@@ -19,6 +19,7 @@ from solostack.flows.applied import (
     require_possible,
 )
 from solostack.flows.ceph_files import read_ceph_files
+from solostack.flows.certificates import server_certificates
 from solostack.flows.deployment import (
     HOST_CACHE,
     Deployment,
@@ -28,6 +29,7 @@ from solostack.flows.deployment import (
 )
 from solostack.flows.facts import known_facts, prove_facts
 from solostack.flows.parallel import run_together
+from solostack.flows.placed_certificates import keep_placed
 from solostack.flows.verify import VerifyReport, deployment_context, verify
 from solostack.host.check_model import Subject
 from solostack.host.snapshot_take import keep_before
@@ -83,13 +85,19 @@ class Up:
             keep_applied_plan(state, plan)
 
     def survey(self, progress: Progress) -> tuple[Pending, ...]:
-        """Find out what is not as planned; changes nothing.
+        """Find out what is not as planned; changes nothing anywhere.
+
+        A certificate whose time has come is made already, in the state; until it is in place, the
+        older one counts as the one that clients get.
 
         StateError when a host belongs to another deployment, or to another state of this one.
         """
         with progress.step("survey") as step:
             _look(self.deployment)
+            certificates = _certificates(self.deployment)
             self.pending = survey(self.deployment, step)
+        if not self.pending:
+            keep_placed(self.deployment.state, certificates)
         return self.pending
 
     def require_fit(self, progress: Progress) -> None:
@@ -111,7 +119,9 @@ class Up:
         state = self.deployment.state
         state.write_json(JOURNAL, {"finished": False})
         self.deployment.write_known_hosts()
+        certificates = _certificates(self.deployment)
         report = _work(self.deployment, progress)
+        keep_placed(state, certificates)
         if report.ok:
             state.write_json(JOURNAL, {"finished": True, "plan": digest(self.deployment.plan)})
             keep_applied_plan(state, self.deployment.plan)
@@ -137,6 +147,15 @@ def without(one: check.HostCheck, settled: frozenset[Subject]) -> check.HostChec
     """Return a host's check without the findings about these subjects."""
     left = tuple(finding for finding in one.findings if finding.subject not in settled)
     return dataclasses.replace(one, findings=left)
+
+
+def _certificates(deployment: Deployment) -> Mapping[str, str]:
+    """Make what must be made; return what will be in place, or is, once nothing is pending.
+
+    To be asked before: what became due in the meantime is for the next `up`, which is told so.
+    """
+    deployment.secrets()
+    return server_certificates(deployment.loaded, deployment.state, deployment.plan)
 
 
 def _look(deployment: Deployment) -> frozenset[str]:
