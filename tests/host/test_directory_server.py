@@ -16,7 +16,7 @@ from solostack.engine import certificates
 from solostack.engine.apply import Report, apply_bundle
 from solostack.engine.operations import Bundle, phase
 from solostack.engine.secrets import generate_secret
-from solostack.errors import UsageError
+from solostack.errors import ConfigureError, UsageError
 from solostack.flows.deployment import role_recipe
 from solostack.flows.users import ask_directory
 from solostack.host.directory_probe import Credentials, DirectorySeen, probe_directory
@@ -35,6 +35,7 @@ pytestmark = [
 ]
 
 SUFFIX = "dc=cloud,dc=internal"
+SETTINGS = "/etc/dirsrv/slapd-solostack"
 KEYSTONE = f"cn=keystone,ou=services,{SUFFIX}"
 PASSWORD = "aGoodOne1234"
 FACTS = HostFacts(
@@ -225,6 +226,44 @@ def test_a_password_of_keystone_that_somebody_changed_is_put_right(server: Serve
     assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) != "yes"
     assert server.apply().changed == ("step directory server",)
     assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) == "yes"
+
+
+@pytest.fixture
+def stopped_server(server: Server) -> Iterator[Server]:
+    """The server, off, with a user that only its database knows."""
+    new = {"name": "kim", "full_name": "Kim K", "mail": "", "groups": ["makers"]}
+    server.ask("add", **new, password=PASSWORD)
+    server.box.shell(f"systemctl stop {directory.UNIT}")
+    yield server
+    server.ask("remove", name="kim")
+
+
+def test_a_missing_configuration_is_put_back_and_no_user_is_lost(stopped_server: Server) -> None:
+    """As when power fails between the two renames by which the server replaces it."""
+    stopped_server.box.shell(f"cd {SETTINGS}; mv dse.ldif dse.ldif.bak")
+    stopped_server.apply()
+    assert stopped_server.bind("kim", PASSWORD) == "yes"
+    assert set(stopped_server.users()) == {"ada", "bo.b-x", "kim"}
+    assert stopped_server.apply().changed == ()
+
+
+def test_a_lost_configuration_stops_with_the_command_that_puts_it_back(
+    stopped_server: Server,
+) -> None:
+    box = stopped_server.box
+    box.shell(f"cd {SETTINGS}; rm -f dse.ldif.tmp dse.ldif.bak; mv dse.ldif kept; mkdir away; "
+              "mv dse.ldif.startOK away")  # fmt: skip
+    with pytest.raises(ConfigureError) as none_left:
+        stopped_server.apply()
+    assert "from a backup of the directory node" in "\n".join(none_left.value.details)
+    box.shell(f"cd {SETTINGS}; mv away/dse.ldif.startOK .; rmdir away")
+    with pytest.raises(ConfigureError) as lost:
+        stopped_server.apply()
+    [hint] = [line for line in lost.value.details if "on the directory node: cp" in line]
+    box.shell(hint.partition(": ")[2].partition(";")[0])
+    box.shell(f"rm {SETTINGS}/kept")
+    stopped_server.apply()
+    assert stopped_server.bind("kim", PASSWORD) == "yes"
 
 
 def external(**changes: str) -> ExternalDirectory:

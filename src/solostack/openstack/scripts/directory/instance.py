@@ -1,4 +1,8 @@
-"""The server instance: made whole by dscreate(8), or taken away and made again."""
+"""The server instance: made whole by dscreate(8), or taken away and made again.
+
+Once it was made to its end it holds people who are nowhere else: from then on nothing here removes
+anything of it, whatever is missing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 
 from .server import INSTANCE, UNIT, SetupError
 
-# What dscreate makes; the instance counts as made only once the mark is there.
+# What dscreate makes; the instance counts as made only once the mark is there, and from then on.
 FOLDERS = (
     f"/etc/dirsrv/slapd-{INSTANCE}",
     f"/var/lib/dirsrv/slapd-{INSTANCE}",
@@ -19,6 +23,8 @@ FOLDERS = (
 )
 MARK = Path(f"/var/lib/dirsrv/.{INSTANCE}-complete")
 CONFIG = Path(FOLDERS[0]) / "dse.ldif"
+# What the server keeps of its configuration: the one before, and that of its last good start.
+CONFIG_COPIES = ("dse.ldif.bak", "dse.ldif.startOK")
 TIMEOUT_S = 300
 INF = """\
 [general]
@@ -39,9 +45,10 @@ DATABASE_BYTES = 256 << 20
 """The database's address space: a sparse file, some hundred thousand users."""
 
 
-def is_complete() -> bool:
-    """Return whether the instance was made to its end."""
-    return MARK.exists() and CONFIG.exists()
+def is_made() -> bool:
+    """Return whether the instance was once made to its end, so that it may hold users."""
+    # Not by its dse.ldif: the server replaces that by renaming, so for a moment there is none.
+    return MARK.exists()
 
 
 def suffix_made() -> str:
@@ -50,7 +57,10 @@ def suffix_made() -> str:
 
 
 def build(name: str, suffix: str) -> None:
-    """Make the instance. What a killed run left of one holds nothing yet and is removed first."""
+    """Make the instance; only for one that was never made to its end.
+
+    What a killed run left of it holds nothing yet and is removed first.
+    """
     run(("systemctl", "stop", UNIT), check=False)
     for folder in FOLDERS:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,8 +92,33 @@ def restart() -> None:
 
 
 def start() -> None:
-    """Start the server unless it runs."""
-    run(("systemctl", "start", UNIT))
+    """Start the server unless it runs.
+
+    Without a dse.ldif it takes the copy that it renamed last (dse_check_file in 389's dse.c);
+    SetupError says how to put one back where it has none.
+    """
+    run(("systemctl", "reset-failed", UNIT), check=False)
+    try:
+        run(("systemctl", "start", UNIT))
+    except SetupError as error:
+        if CONFIG.exists():
+            raise
+        raise SetupError(
+            f"{CONFIG} is missing, and without it the directory server does not start; its users "
+            f"are still in {FOLDERS[1]}",
+            hint=_restore_hint(),
+        ) from error
+
+
+def _restore_hint() -> str:
+    for name in CONFIG_COPIES:
+        copy = CONFIG.with_name(name)
+        if copy.exists() and copy.stat().st_size:
+            return f"on the directory node: cp -p {copy} {CONFIG}; then run solostack up"
+    return (
+        f"put {CONFIG} back from a backup of the directory node ({' or '.join(CONFIG_COPIES)} "
+        "beside it would do, but are missing too); then run solostack up"
+    )
 
 
 def is_running() -> bool:

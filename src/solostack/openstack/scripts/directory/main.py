@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _ensure(wanted: Wanted) -> None:
-    if not instance.is_complete():
+    if not instance.is_made():
         instance.build(wanted["name"], wanted["suffix"])
     _require_suffix(wanted)
     instance.start()
@@ -58,7 +58,7 @@ def _ensure(wanted: Wanted) -> None:
 
 
 def _check(wanted: Wanted) -> int:
-    if not (instance.is_complete() and instance.is_running()):
+    if not (instance.is_made() and instance.is_running()):
         return 1
     _require_suffix(wanted)
     server = Server(dry_run=True)
