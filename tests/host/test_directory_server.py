@@ -120,6 +120,9 @@ class Server:
     def users(self) -> dict[str, Any]:
         return {row["name"]: row for row in self.ask("list")["users"]}
 
+    def groups(self) -> dict[str, list[str]]:
+        return {row["name"]: row["members"] for row in self.ask("list")["groups"]}
+
     def python(self, script: str, *arguments: str) -> str:
         done = self.box.executor.run(("python3", "-", *arguments), stdin=script.encode())
         return done.text.strip()
@@ -189,8 +192,7 @@ def test_a_user_by_command_from_beginning_to_end(server: Server) -> None:
     assert server.users()["eve"]["groups"] == []
     server.ask("join", name="eve", group="makers")
     server.ask("remove", name="eve")
-    groups = {row["name"]: row["members"] for row in server.ask("list")["groups"]}
-    assert groups["makers"] == ["ada"]
+    assert server.groups()["makers"] == ["ada"]
 
 
 def test_what_a_command_changed_stays_and_the_site_decides_what_it_says_anew(
@@ -206,9 +208,28 @@ def test_what_a_command_changed_stays_and_the_site_decides_what_it_says_anew(
     # Not in the site any more: locked, not deleted. Back again: as it was.
     server.apply(make_plan(users=[], groups=[]))
     assert server.users()["ada"]["enabled"] is False
+    assert server.groups() == {"makers": [], "empty": []}
     server.apply()
     assert server.users()["ada"]["enabled"] is True
+    assert server.groups() == {"makers": ["ada"], "empty": []}
     assert server.bind("ada", PASSWORD) == "yes"
+
+
+def test_a_group_gone_from_the_site_loses_those_the_site_put_into_it(server: Server) -> None:
+    """Else they kept the role that Keystone gave the group; who was put in by hand stays."""
+    server.ask("add", name="eve", full_name="", mail="", groups=["makers"], password=PASSWORD)
+    without = make_plan(groups=[{"name": "empty"}])
+    assert server.apply(without).changed != ()
+    assert server.groups() == {"makers": ["eve"], "empty": []}
+    assert server.users()["ada"]["groups"] == []
+    assert server.apply(without).changed == ()
+    # The site decides nothing about it any more, so a site's user can be put in by command.
+    server.ask("join", name="ada", group="makers")
+    assert server.apply(without).changed == ()
+    assert server.groups()["makers"] == ["ada", "eve"]
+    server.ask("remove", name="eve")
+    server.apply()
+    assert server.groups() == {"makers": ["ada"], "empty": []}
 
 
 def test_ten_wrong_passwords_lock_a_user_but_never_keystone(server: Server) -> None:

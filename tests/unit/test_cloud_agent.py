@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from solostack.cloud.agent import ensure, opening, proving, report, rest
+from solostack.cloud.agent import ensure, grants, opening, proving, report, rest
 
 CONSOLE = """\
 SeaBIOS (version 1.16)\r
@@ -146,6 +146,56 @@ class RefusingCloud(rest.Cloud):
 def test_a_subnet_in_use_is_told_from_an_api_that_fails(status: int, said: str) -> None:
     with pytest.raises(report.AgentError, match=said):
         opening._retire_subnets(RefusingCloud(status), {"id": "n"}, [], report.Changes())
+
+
+class GrantedCloud(rest.Cloud):
+    """A cloud in which group ops is admin of project prod and of a domain."""
+
+    def __init__(self) -> None:
+        self.changed: list[tuple[str, str]] = []
+
+    def list(self, service: str, kind: str, **_: object) -> list[rest.Body]:
+        roles = [{"id": "r-admin", "name": "admin"}, {"id": "r-member", "name": "member"}]
+        one = {"id": kind[0], "name": "one", "description": ensure.MARK, "enabled": True}
+        return roles if kind == "roles" else [one]
+
+    def get(self, service: str, path: str, **query: object) -> Any:
+        assert (path, query) == ("/role_assignments", {"group.id": "g"})
+        role = {"id": "r-admin"}
+        scopes = ({"project": {"id": "p"}}, {"domain": {"id": "d"}})
+        return {"role_assignments": [{"scope": scope, "role": role} for scope in scopes]}
+
+    def request(
+        self, method: str, service: str, path: str, body: object = None, **_: object
+    ) -> None:
+        self.changed.append((method, path))
+
+
+@pytest.mark.parametrize(
+    ("groups", "changed"),
+    [
+        ([{"name": "ops", "project": "prod", "role": "admin"}], []),
+        # Without its project the group loses its role; gone from the site it is left alone.
+        (
+            [{"name": "ops", "project": None, "role": "member"}],
+            [("DELETE", "/projects/p/groups/g/roles/r-admin")],
+        ),
+        ([], []),
+        (
+            [{"name": "ops", "project": "prod", "role": "member"}],
+            [
+                ("PUT", "/projects/p/groups/g/roles/r-member"),
+                ("DELETE", "/projects/p/groups/g/roles/r-admin"),
+            ],
+        ),
+    ],
+)
+def test_a_group_has_the_role_that_the_site_says_and_no_other(
+    groups: list[rest.Body], changed: list[tuple[str, str]]
+) -> None:
+    cloud = GrantedCloud()
+    grants.ensure_grants(cloud, {"domain": "users", "groups": groups}, report.Changes())
+    assert cloud.changed == changed
 
 
 class Consoles:

@@ -7,7 +7,7 @@ was changed since by a command stays: a password always, a lock until the site s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from .server import Server, Values, can_bind
@@ -21,6 +21,7 @@ GROUP = ("top", "groupOfNames")
 POLICY = "cn=nsPwPolicyContainer"
 
 Wanted = Mapping[str, Any]
+Entry = Mapping[str, Sequence[str]]
 
 
 class Tree:
@@ -54,6 +55,7 @@ def ensure_entries(server: Server, wanted: Wanted) -> None:
     _lock_former_users(server, tree, users)
     for group in wanted["groups"]:
         _ensure_group(server, tree, group, users)
+    _leave_former_groups(server, tree, {group["name"] for group in wanted["groups"]})
 
 
 def _ensure_folders(server: Server, tree: Tree) -> None:
@@ -144,7 +146,7 @@ def site_entries(server: Server, dn: str, kind: str) -> list[tuple[str, dict[str
     """Return the entries below dn that carry the site's mark."""
     if server.read(dn, ("1.1",)) is None:
         return []
-    rows = server.children(dn, kind, ("uid", NOTE))
+    rows = server.children(dn, kind, ("uid", "cn", "member", NOTE))
     return [row for row in rows if row[1].get(NOTE.lower(), [""])[0].startswith(MARK)]
 
 
@@ -156,8 +158,27 @@ def _ensure_group(server: Server, tree: Tree, group: Wanted, users: Mapping[str,
     if server.ensure_entry(dn, {name: each for name, each in new.items() if each}):
         return
     there = server.read(dn, ("member", NOTE)) or {}
-    now, before = there.get("member", []), there.get(NOTE.lower(), [""])[0]
-    named = set(json.loads(before.removeprefix(MARK))["members"]) if before.startswith(MARK) else ()
-    ours = {tree.user(name).lower() for name in (*named, *users)}
-    kept = [member for member in now if member.lower() not in ours]
+    kept = _members_without(there, tree, (*_members_said(there), *users))
     server.ensure_values(dn, {"member": [*members, *kept], NOTE: [said]})
+
+
+def _leave_former_groups(server: Server, tree: Tree, groups: Set[str]) -> None:
+    """Take whom the site put into a group out of it once the site does not name it any more.
+
+    Else they would keep what the group may do, as a role in a project, and nothing would show it.
+    """
+    for dn, entry in site_entries(server, tree.groups, "groupOfNames"):
+        if entry["cn"][0] not in groups:
+            kept = _members_without(entry, tree, _members_said(entry))
+            server.ensure_values(dn, {"member": kept, NOTE: []}, tell="members")
+
+
+def _members_said(group: Entry) -> Sequence[str]:
+    """Return the names of those whom the site said to be in a group, by its note."""
+    note = group.get(NOTE.lower(), [""])[0]
+    return json.loads(note.removeprefix(MARK))["members"] if note.startswith(MARK) else ()
+
+
+def _members_without(group: Entry, tree: Tree, names: Sequence[str]) -> list[str]:
+    without = {tree.user(name).lower() for name in names}
+    return [member for member in group.get("member", []) if member.lower() not in without]
