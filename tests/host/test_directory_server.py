@@ -232,6 +232,34 @@ def test_a_group_gone_from_the_site_loses_those_the_site_put_into_it(server: Ser
     assert server.groups() == {"makers": ["ada"], "empty": []}
 
 
+def test_names_and_mail_are_as_the_site_writes_them_to_the_letter(server: Server) -> None:
+    ada = {"name": "ada", "full_name": "ada LOVELACE", "mail": "Ada@example.org"}
+    assert server.apply(make_plan(users=[ada])).changed != ()
+    row = server.users()["ada"]
+    assert (row["full_name"], row["mail"]) == ("ada LOVELACE", "Ada@example.org")
+    server.apply()
+    row = server.users()["ada"]
+    assert (row["full_name"], row["mail"]) == ("Ada Lovelace", "ada@example.org")
+    assert server.apply().changed == ()
+
+
+def test_blanks_are_no_name(server: Server) -> None:
+    server.ask("add", name="eve", full_name=" ", mail=" ", groups=[], password=PASSWORD)
+    eve = server.users()["eve"]
+    assert (eve["full_name"], eve["mail"]) == ("eve", "")
+    server.ask("remove", name="eve")
+    # As a site file's text may have come to the node before the site's model took blanks away.
+    said = server.box.path(directory.WANTED).read_text()
+    try:
+        server.box.path(directory.WANTED).write_text(said.replace("Ada Lovelace", " "))
+        server.box.shell(f"{directory.COMMAND} ensure {directory.WANTED}")
+        assert server.users()["ada"]["full_name"] == "ada"
+    finally:
+        server.box.path(directory.WANTED).write_text(said)
+        server.apply()
+    assert server.users()["ada"]["full_name"] == "Ada Lovelace"
+
+
 def test_ten_wrong_passwords_lock_a_user_but_never_keystone(server: Server) -> None:
     for _ in range(11):
         server.bind("ada", "wrong")

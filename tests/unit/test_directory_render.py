@@ -139,6 +139,17 @@ def test_the_node_is_told_everything_with_secrets_by_name() -> None:
     assert files["/etc/solostack-directory/key.pem"].mode == 0o600
 
 
+def test_blanks_around_a_name_and_an_address_are_none() -> None:
+    users = [
+        {"name": "ada", "full_name": " Ada Lovelace ", "mail": "ada@example.org "},
+        {"name": "bo", "full_name": " ", "mail": "\t"},
+    ]
+    plan = make_plan(users=users)
+    told = json.loads(directory.render_wanted(plan, plan.node(Role.DIRECTORY)))["users"]
+    seen = [(user["full_name"], user["mail"]) for user in told]
+    assert seen == [("Ada Lovelace", "ada@example.org"), ("", "")]
+
+
 def test_nothing_is_generated_for_a_directory_of_somebody_else() -> None:
     plan = make_plan(**KINDS["ad"])
     assert not plan.has(Role.DIRECTORY)

@@ -27,6 +27,8 @@ Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
 Device = Annotated[str, pydantic.Field(pattern=DEVICE_PATTERN)]
 Title = Annotated[str, pydantic.Field(pattern=TITLE_PATTERN)]
 Login = Annotated[str, pydantic.Field(pattern=LOGIN_PATTERN)]
+Text = Annotated[str, pydantic.StringConstraints(strip_whitespace=True)]
+"""Free text, without the blanks around it."""
 DistinguishedName = Annotated[str, pydantic.Field(pattern=DN_PATTERN)]
 Attribute = Annotated[str, pydantic.Field(pattern=ATTRIBUTE_PATTERN)]
 Filter = Annotated[str, pydantic.Field(pattern=FILTER_PATTERN)]

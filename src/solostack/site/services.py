@@ -17,6 +17,7 @@ from solostack.site.fields import (
     Model,
     Name,
     Port,
+    Text,
     VolumeGroup,
 )
 
@@ -113,8 +114,8 @@ class DirectoryUser(Model):
     """A user of the own directory."""
 
     name: Login = pydantic.Field(description="login name")
-    full_name: str | None = pydantic.Field(None, description="default: the login name")
-    mail: str | None = pydantic.Field(None, description="mail address")
+    full_name: Text | None = pydantic.Field(None, description="default: the login name")
+    mail: Text | None = pydantic.Field(None, description="mail address")
     enabled: bool = pydantic.Field(default=True, description="whether it may log in")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import ldap  # type: ignore[import-not-found,unused-ignore]
 
-from .entries import MARK, NOTE, PERSON, Tree
+from .entries import MARK, NOTE, PERSON, Tree, described
 from .server import URI, Server, SetupError, reason
 
 NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
@@ -100,10 +100,7 @@ class _Accounts:
             )
         for group in request["groups"]:
             self._group(group)
-        full_name = request["full_name"] or name
-        values = {"objectClass": PERSON, "uid": [name], "cn": [full_name],
-                  "sn": [full_name.split()[-1]],
-                  "mail": [request["mail"]] if request["mail"] else [],
+        values = {"objectClass": PERSON, "uid": [name], **described(request),
                   "userPassword": [request["password"]]}  # fmt: skip
         encoded = [(key, [one.encode() for one in each]) for key, each in values.items() if each]
         try:

@@ -118,13 +118,7 @@ def _ensure_keystone(server: Server, tree: Tree, password: str) -> None:
 def _ensure_user(server: Server, tree: Tree, user: Wanted) -> None:
     dn, said = tree.user(user["name"]), MARK + json.dumps({"enabled": user["enabled"]})
     lock: Sequence[str] = [] if user["enabled"] else ["TRUE"]
-    full_name = user["full_name"] or user["name"]
-    values: dict[str, Sequence[str]] = {
-        "cn": [full_name],
-        "sn": [full_name.split()[-1]],
-        "mail": [user["mail"]] if user["mail"] else [],
-        NOTE: [said],
-    }
+    values: dict[str, Sequence[str]] = {**described(user), NOTE: [said]}
     new = {**values, "objectClass": PERSON, "uid": [user["name"]], "nsAccountLock": lock,
            "userPassword": [user["password"]]}  # fmt: skip
     if server.ensure_entry(dn, {name: each for name, each in new.items() if each}):
@@ -133,6 +127,13 @@ def _ensure_user(server: Server, tree: Tree, user: Wanted) -> None:
     if there.get(NOTE.lower()) != [said]:
         values["nsAccountLock"] = lock
     server.ensure_values(dn, values)
+
+
+def described(user: Wanted) -> Values:
+    """Return a user's names and mail address; blanks are no name and no address."""
+    full_name = (user["full_name"] or "").strip() or user["name"]
+    mail = (user["mail"] or "").strip()
+    return {"cn": [full_name], "sn": [full_name.split()[-1]], "mail": [mail] if mail else []}
 
 
 def _lock_former_users(server: Server, tree: Tree, users: Mapping[str, object]) -> None:

@@ -11,6 +11,8 @@ INSTANCE = "solostack"
 UNIT = f"dirsrv@{INSTANCE}.service"
 URI = f"ldapi://%2Frun%2Fslapd-{INSTANCE}.socket"
 Values = Mapping[str, Sequence[str]]
+# What people read of themselves, so that its letter case counts though LDAP compares without.
+EXACT = frozenset({"cn", "sn", "mail", "displayname"})
 
 
 class SetupError(Exception):
@@ -72,7 +74,7 @@ class Server:
         wrong = {
             name: each
             for name, each in wanted.items()
-            if sorted(map(_plain, there.get(name.lower(), []))) != sorted(map(_plain, each))
+            if _compared(name, there.get(name.lower(), [])) != _compared(name, each)
         }
         if not wrong:
             return False
@@ -110,8 +112,12 @@ def reason(error: ldap.LDAPError) -> str:
     return str(told.get("info") or told.get("desc") or error).strip()
 
 
+def _compared(name: str, values: Sequence[str]) -> list[str]:
+    return sorted(values if name.lower() in EXACT else map(_plain, values))
+
+
 def _plain(value: str) -> str:
-    # Attribute values here compare without case (on/off, names, DNs), and ACIs without line ends.
+    # Most values here compare without case (on/off, DNs), and ACIs without line ends.
     return " ".join(value.split()).lower()
 
 
