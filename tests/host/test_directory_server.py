@@ -21,6 +21,7 @@ from solostack.flows.deployment import role_recipe
 from solostack.flows.users import ask_directory
 from solostack.host.directory_probe import Credentials, DirectorySeen, probe_directory
 from solostack.openstack import auth, directory
+from solostack.openstack.programs import DIRECTORY as PROGRAMS
 from solostack.plan.build import build_plan
 from solostack.plan.certificates import WantedAuthority, WantedCertificate
 from solostack.plan.model import HostFacts, Plan
@@ -57,6 +58,34 @@ try:
     print("yes")
 except ldap.LDAPError as error:
     print(type(error).__name__)
+"""
+# Six at a time, ten times each, begun in the same moment: how often was one refused?
+SET_TOGETHER = f"""
+import json, multiprocessing, sys
+sys.path.insert(0, "{PROGRAMS}")
+from directory import accounts
+
+wanted = json.load(open("{directory.WANTED}"))
+request = dict(action="password", name="ada", password=sys.argv[1])
+
+def set_often(start):
+    start.wait()
+    refused = 0
+    for _ in range(10):
+        try:
+            accounts.act(wanted, request)
+        except Exception:
+            refused += 1
+    return sys.exit(refused)
+
+fork = multiprocessing.get_context("fork")
+start = fork.Barrier(6)
+all = [fork.Process(target=set_often, args=(start,)) for _ in range(6)]
+for one in all:
+    one.start()
+for one in all:
+    one.join()
+print(sum(one.exitcode for one in all))
 """
 
 
@@ -268,6 +297,23 @@ def test_ten_wrong_passwords_lock_a_user_but_never_keystone(server: Server) -> N
     assert server.bind(KEYSTONE, server.secrets[auth.DIRECTORY_BIND_PASSWORD]) == "yes"
     server.ask("password", name="ada", password=PASSWORD)
     assert server.bind("ada", PASSWORD) == "yes"
+
+
+def test_commands_at_the_same_time_take_turns(server: Server) -> None:
+    assert server.python(SET_TOGETHER, PASSWORD) == "0"
+    assert server.bind("ada", PASSWORD) == "yes"
+
+
+def test_a_command_that_waited_too_long_for_its_turn_says_who_has_it(server: Server) -> None:
+    holder = "flock -x /run/solostack-directory.lock sleep 600"
+    server.box.shell(f"systemd-run -q --unit=holder {holder}")
+    try:
+        with pytest.raises(ConfigureError, match="another command") as refused:
+            server.ask("lock", name="ada", locked=True)
+        assert "lslocks" in refused.value.hint
+        assert server.users()["ada"]["enabled"] is True
+    finally:
+        server.box.shell("systemctl stop holder")
 
 
 def test_a_password_of_keystone_that_somebody_changed_is_put_right(server: Server) -> None:

@@ -6,10 +6,15 @@ password policy does not apply; its own password is made for the one action and 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
 import secrets
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
 
 import ldap  # type: ignore[import-not-found,unused-ignore]
 
@@ -17,12 +22,16 @@ from .entries import MARK, NOTE, PERSON, Tree, described
 from .server import URI, Server, SetupError, reason
 
 NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+LOCK = Path("/run/solostack-directory.lock")
+# Below the time that solostack gives a request, so that what is said here is what is read there.
+LOCK_TIMEOUT_S = 30.0
+LOCK_PAUSE_S = 0.05
 Request = Mapping[str, Any]
 Row = dict[str, object]
 
 
 def act(wanted: Mapping[str, Any], request: Request) -> Row:
-    """Carry out one request; SetupError says why not."""
+    """Carry out one request; SetupError says why not. Those that change something take turns."""
     for key in ("name", "group"):
         if key in request and not NAME.fullmatch(request[key]):
             raise SetupError(
@@ -31,9 +40,15 @@ def act(wanted: Mapping[str, Any], request: Request) -> Row:
                 kind="name",
             )
     work = _Accounts(Server(dry_run=False), wanted)
+    if request["action"] == "list":
+        return {"users": work.users(), "groups": work.groups()}
+    with _turn():
+        _change(work, request)
+    return {"done": True}
+
+
+def _change(work: _Accounts, request: Request) -> None:
     match request["action"]:
-        case "list":
-            return {"users": work.users(), "groups": work.groups()}
         case "add":
             work.add(request)
         case "remove":
@@ -48,7 +63,34 @@ def act(wanted: Mapping[str, Any], request: Request) -> Row:
             work.leave(request["name"], request["group"])
         case _:
             raise SetupError(f"there is no action {request['action']}")
-    return {"done": True}
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Hold the lock: the one account that sets passwords has a new password of its own each time.
+
+    Members of a group are read, then written, too. The kernel ends the lock with its process.
+    """
+    with os.fdopen(os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600), "w") as file:
+        end_s = time.monotonic() + LOCK_TIMEOUT_S
+        while not _is_taken(file):
+            if time.monotonic() > end_s:
+                raise SetupError(
+                    f"another command has been changing users for {LOCK_TIMEOUT_S:.0f} s and does "
+                    "not end",
+                    hint=f"try again; on the directory node `lslocks | grep {LOCK.name}` shows it",
+                    kind="busy",
+                )
+            time.sleep(LOCK_PAUSE_S)
+        yield
+
+
+def _is_taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class _Accounts:
