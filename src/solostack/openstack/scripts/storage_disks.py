@@ -2,7 +2,8 @@
 
 Runs at every boot and after a change of FILE; what is done already is found done, a run that was
 killed is simply made again, and a disk that got larger is grown into. A disk that holds something
-else is left alone, with an error.
+else is left alone, with an error; so is one that cannot be read, and one that is empty although it
+was in use before: of each disk that was, there is a note on the root disk.
 
 Usage: storage_disks.py ensure FILE     make them so; status 1 when one could not be
        storage_disks.py report FILE     print as JSON how full they are
@@ -23,6 +24,7 @@ from typing import Any
 
 BY_ID = Path("/dev/disk/by-id")
 LOCK = Path("/run/solostack-disks.lock")
+NOTES = Path("/var/lib/solostack/disks")
 WAIT_S = 60.0
 GIB = 1 << 30
 LEAST_METADATA_BYTES = 16 << 20
@@ -31,6 +33,9 @@ MOST_METADATA_BYTES = 15 << 30
 METADATA_SHARE = 500
 # struct xfs_dsb: sb_inprogress is 1 from the first write of mkfs.xfs until its last.
 XFS_IN_PROGRESS = 126
+# blkid looks for signatures in the first and last MiB, and for few just behind the first.
+PROBED_BYTES = 2 << 20
+AGAIN = "systemctl restart solostack-disks"
 
 Disk = dict[str, Any]
 
@@ -94,14 +99,81 @@ def size_of(device: str) -> int:
 
 
 def signature(device: str) -> str:
-    """Return what a device holds, in blkid's words; empty when it holds nothing."""
+    """Return what a device holds, in blkid's words; empty when it was read and holds nothing."""
+    # To blkid a read that fails is the same as nothing found. After the reads here it finds what
+    # it looks at in memory, so that an error which came and went does not count as nothing either.
+    found = probe(device)
+    if not found:
+        require_readable(device)
+        found = probe(device)
+    return found
+
+
+def probe(device: str) -> str:
+    """Return what blkid finds on a device; empty when it finds nothing, or cannot read it."""
     done = call("blkid", "-p", "-o", "export", device)
     if done.returncode == 2 and not done.stdout:
         return ""
     if done.returncode != 0:
         raise DiskError(f"cannot tell what {device} holds: {done.stderr.strip() or 'ambivalent'}")
     found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-    return found.get("TYPE") or found.get("PTTYPE") or ""
+    return found.get("TYPE") or found.get("PTTYPE") or "something unknown"
+
+
+def require_readable(device: str) -> None:
+    """Raise DiskError unless the two ends of a device, where signatures are, can be read."""
+    size = size_of(device)
+    with Path(device).open("rb", buffering=0) as source:
+        for start in (0, max(0, size - PROBED_BYTES)):
+            source.seek(start)
+            position, end = start, min(size, start + PROBED_BYTES)
+            while position < end:
+                try:
+                    piece = source.read(end - position)
+                except OSError as error:
+                    raise unreadable(device, position, str(error.strerror)) from error
+                if not piece:
+                    raise unreadable(device, position, "it ends there")
+                position += len(piece)
+
+
+def unreadable(device: str, position: int, why: str) -> DiskError:
+    """Return the error for a device that cannot be read from a byte onward."""
+    return DiskError(
+        f"cannot read {device} at or after byte {position} ({why}): what it holds is not known, so "
+        "it is not formatted. Look at dmesg here, and on the host at the storage below the disk's "
+        f"file or volume; when it can be read: {AGAIN}"
+    )
+
+
+def read_note(disk: Disk) -> str | None:
+    """Return what was noted of a disk when it was made usable; None when it never was."""
+    path = NOTES / disk["name"]
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+
+def keep_note(disk: Disk, text: str) -> None:
+    """Note on the root disk that a disk is in use, whole or not at all."""
+    if read_note(disk) == text:
+        return
+    NOTES.mkdir(parents=True, exist_ok=True)
+    beside = NOTES / f".{disk['name']}.new"
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(NOTES / disk["name"])
+
+
+def require_new(disk: Disk) -> None:
+    """Raise DiskError for a disk that was made usable before: what it held is lost or hidden."""
+    note = NOTES / disk["name"]
+    if note.exists():
+        raise DiskError(
+            "was in use before, but what was made on it is not there now; it is not made again. "
+            "Look on the host whether the right file or volume is attached, and bring back what "
+            f"it held; if it may begin empty: rm {note}, then {AGAIN}"
+        )
 
 
 def ensure_pool(disk: Disk, device: str) -> None:
@@ -111,7 +183,9 @@ def ensure_pool(disk: Disk, device: str) -> None:
     if kind not in {"", "LVM2_member"}:
         raise DiskError(f"holds {kind}, which is not touched")
     if not kind:
-        run("pvcreate", "-q", "--yes", device)
+        require_new(disk)
+        # Without --yes it leaves alone what it knows and blkid does not.
+        run("pvcreate", "-q", device)
     owner = run("pvs", "--noheadings", "-o", "vg_name", device)
     if not owner:
         run("vgcreate", "-q", "--yes", group, device)
@@ -120,12 +194,15 @@ def ensure_pool(disk: Disk, device: str) -> None:
     run("pvresize", "-q", device)
     pool = f"{group}-pool"
     volumes = logical_volumes(group)
-    if pool not in volumes:
+    known = pool in volumes
+    if not known:
+        require_new(disk)
         # What a creation that was killed left behind; volumes need the pool, so there are none.
         for name in volumes:
             run("lvremove", "-q", "--yes", f"{group}/{name}")
         create_pool(group, pool)
-    else:
+    keep_note(disk, f"volume group {group}")
+    if known:
         grow_pool(group, pool, volumes[pool])
     run("vgchange", "-q", "-ay", group)
 
@@ -180,19 +257,34 @@ def ensure_file_system(disk: Disk, device: str) -> None:
     """Make an XFS file system on the device, mount it and let it fill the device."""
     mount = disk["mount"]
     if not os.path.ismount(mount):
-        kind = signature(device)
-        if not kind or (kind == "xfs" and is_unfinished(device)):
-            run("mkfs.xfs", "-q", "-f", "-L", disk["name"], device)
-        elif kind != "xfs":
-            raise DiskError(f"holds {kind}, which is not touched")
+        make_file_system(disk, device)
         Path(mount).mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "xfs", "-o", "noatime", device, mount)
     run("xfs_growfs", "-d", mount)
-    owner = (disk.get("owner", "root"), disk.get("group", "root"))
-    shutil.chown(mount, *owner)
-    mode = int(disk.get("mode", "0755"), 8)
-    if stat.S_IMODE(Path(mount).stat().st_mode) != mode:
-        Path(mount).chmod(mode)
+    ensure_root(disk)
+
+
+def make_file_system(disk: Disk, device: str) -> None:
+    """Make an XFS file system on a device that holds none, or one that was never finished."""
+    kind = signature(device)
+    if kind == "xfs" and not is_unfinished(device):
+        return
+    if kind not in {"", "xfs"}:
+        raise DiskError(f"holds {kind}, which is not touched")
+    require_new(disk)
+    force = ("-f",) if kind else ()
+    run("mkfs.xfs", "-q", *force, "-L", disk["name"], device)
+
+
+def ensure_root(disk: Disk) -> None:
+    """Give the file system's root its owner and mode, and note that the disk is in use."""
+    root = Path(disk["mount"])
+    owner, group = disk.get("owner", "root"), disk.get("group", "root")
+    mode = disk.get("mode", "0755")
+    shutil.chown(root, owner, group)
+    if stat.S_IMODE(root.stat().st_mode) != int(mode, 8):
+        root.chmod(int(mode, 8))
+    keep_note(disk, f"{owner} {group} {mode}")
 
 
 def is_unfinished(device: str) -> bool:
@@ -243,7 +335,9 @@ def run(*command: str) -> str:
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, whatever it comes to."""
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return subprocess.run(  # noqa: S603
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 if __name__ == "__main__":
