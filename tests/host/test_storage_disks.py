@@ -358,6 +358,22 @@ def test_a_disk_of_before_there_were_notes_gets_one(box: Box) -> None:
     assert box.run("cat", NOTE).stdout == "nobody nogroup 0750\n"
 
 
+def test_a_pool_that_is_not_active_is_said_and_hides_no_other_disk(box: Box) -> None:
+    group = f"vg{os.getpid()}"
+    text = INACTIVE_POOL.format(group=group, device=box.loop)
+    (box.folder / "group").write_text(text)
+    made = box.run("sh", "-euc", RESTORE_POOL, box.loop, group)
+    assert made.returncode == 0, made.stderr
+    pool = {"name": "d1", "size_gib": 0, "kind": "lvm", "volume_group": group}
+    other = {"name": "d2", "size_gib": 0, "kind": "xfs", "mount": "/srv/d2"}
+    (box.folder / "both.json").write_text(json.dumps([pool, other]))
+    done = box.run("python3", "-I", "/media/storage_disks.py", "report", "/media/both.json")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert first["error"].startswith("its thin pool is not active; on the node: vgchange -ay vg")
+    assert second["error"] == "is not attached"
+
+
 def test_a_pool_that_was_there_is_not_made_again(box: Box) -> None:
     """Nor are the volumes beside it removed, which are leftovers only before the first pool."""
     group = f"vg{os.getpid()}"
@@ -377,3 +393,10 @@ def test_an_empty_disk_becomes_a_physical_volume(box: Box) -> None:
     box.ensure(kind="lvm", volume_group=f"vg{os.getpid()}")
     assert "vg" in box.run("pvs", "--noheadings", "-o", "vg_name", box.loop).stdout
     assert box.run("test", "-e", NOTE).returncode == 1, "it is not in use yet"
+
+
+def test_what_goes_wrong_with_a_disk_is_said_in_a_line(box: Box) -> None:
+    done = box.ensure(owner="nosuchuser")
+    assert done.returncode == 1
+    assert done.stderr.startswith("disk d1: ")
+    assert "Traceback" not in done.stderr

@@ -44,6 +44,10 @@ class DiskError(Exception):
     """A disk cannot be used; the text says why."""
 
 
+# What can go wrong with one disk: tools and their words, its file system's own errors, its owner.
+TROUBLES = (DiskError, OSError, ValueError, LookupError)
+
+
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return an exit status."""
     if len(arguments) != 2 or arguments[0] not in {"ensure", "report"}:
@@ -68,7 +72,7 @@ def ensure(disks: list[Disk]) -> int:
                 ensure_pool(disk, device)
             else:
                 ensure_file_system(disk, device)
-        except DiskError as trouble:
+        except TROUBLES as trouble:
             sys.stderr.write(f"disk {disk['name']}: {trouble}\n")
             status = 1
     return status
@@ -303,7 +307,7 @@ def report(disk: Disk) -> Disk:
             raise DiskError("is not attached")
         row["device_bytes"] = size_of(str(path))
         row |= pool_use(disk) if disk["kind"] == "lvm" else mount_use(disk)
-    except DiskError as trouble:
+    except TROUBLES as trouble:
         row["error"] = str(trouble)
     return row
 
@@ -312,7 +316,13 @@ def pool_use(disk: Disk) -> Disk:
     """Return the size of a pool and what of it is in use."""
     group = disk["volume_group"]
     columns = ("-o", "lv_size,data_percent", "--units", "b", "--nosuffix")
-    size, share = run("lvs", "--noheadings", *columns, f"{group}/{group}-pool").split()
+    words = run("lvs", "--noheadings", *columns, f"{group}/{group}-pool").split()
+    if len(words) != 2:
+        raise DiskError(
+            f"its thin pool is not active; on the node: vgchange -ay {group}, which says why when "
+            f"it cannot (lvmthin(7): lvconvert --repair), then {AGAIN}"
+        )
+    size, share = words
     return {"total_bytes": int(size), "used_bytes": int(int(size) * float(share) / 100)}
 
 
