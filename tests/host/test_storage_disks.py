@@ -358,6 +358,13 @@ def test_a_disk_of_before_there_were_notes_gets_one(box: Box) -> None:
     assert box.run("cat", NOTE).stdout == "nobody nogroup 0750\n"
 
 
+def test_a_disk_that_is_smaller_than_it_should_be_is_said(box: Box) -> None:
+    assert box.ensure().returncode == 0
+    row = box.report(size_gib=1)
+    assert row["error"] == "has 0.4 GiB, not 1: it is not grown yet"
+    assert row["total_bytes"], "and how full it is, all the same"
+
+
 def test_a_pool_that_is_not_active_is_said_and_hides_no_other_disk(box: Box) -> None:
     group = f"vg{os.getpid()}"
     text = INACTIVE_POOL.format(group=group, device=box.loop)

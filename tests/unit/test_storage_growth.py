@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solostack.cli.storage_commands import parse_size
-from solostack.errors import SiteError, UsageError
+from solostack.doors.process import Completed, OnLine
+from solostack.errors import ConfigureError, SiteError, UsageError
 from solostack.flows.applied import changes_since_applied as changes_of
 from solostack.flows.applied import keep_applied_plan, only_growth, require_possible
 from solostack.flows.state import State
+from solostack.flows.storage import require_grown
+from solostack.openstack import storage_disks
 from solostack.plan.build import build_plan
 from solostack.plan.model import HostFacts, Plan
 from solostack.site.edit import with_number
@@ -117,3 +122,59 @@ def test_growth_beside_another_change_is_not_only_growth(state: State) -> None:
     plan = plan_of("storage: {cinder: {size_gib: 30}, nfs: {size_gib: 3}}\n")
     other = dataclasses.replace(plan, workers=plan.workers + 1)
     assert not only_growth(changes_of(state, other) or ())
+
+
+@dataclasses.dataclass
+class Node:
+    """A storage node whose disk program says what it is told to."""
+
+    report: str
+    status: int = 0
+    said: str = ""
+    name: str = "storage"
+    asked: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Path = b"",
+        timeout_s: float = 60.0,
+        check: bool = True,
+        on_line: OnLine | None = None,
+    ) -> Completed:
+        """Answer as the program would."""
+        command = tuple(argv)
+        self.asked.append(command)
+        if command == storage_disks.ENSURE:
+            return Completed(command, self.status, b"", self.said.encode())
+        return Completed(command, 0, self.report.encode(), b"")
+
+
+def rows(**errors: str) -> str:
+    return json.dumps([{"name": name, "error": error} for name, error in errors.items()])
+
+
+def test_growth_is_looked_at_inside_the_node() -> None:
+    node = Node(rows(cinder="", nfs="/srv/nfs is not mounted"))
+    require_grown(node, ("cinder",))
+    assert node.asked == [storage_disks.ENSURE, storage_disks.REPORT]
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (Node(rows(cinder="has 20.0 GiB, not 40: it is not grown yet")), "cinder: has 20.0 GiB"),
+        (Node(rows(nfs="")), "cinder: the node does not know it yet"),
+        (Node("no JSON"), "storage does not know its disks yet"),
+        (Node(rows(cinder=""), status=1, said="disk cinder: lvextend failed"), "lvextend failed"),
+    ],
+)
+def test_a_disk_that_did_not_grow_in_the_guest_is_no_success(node: Node, said: str) -> None:
+    with pytest.raises(
+        ConfigureError, match="storage: not grown inside the node: cinder"
+    ) as caught:
+        require_grown(node, ("cinder",))
+    assert any(said in line for line in caught.value.details)
+    assert "run the same command again" in caught.value.hint
+    assert "virsh shutdown storage" in caught.value.hint

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from solostack.doors.process import Executor
 from solostack.doors.progress import Progress, Step
 from solostack.engine.apply import apply_bundle
-from solostack.errors import HostError, SiteError, SolostackError, UsageError
+from solostack.errors import ConfigureError, HostError, SiteError, SolostackError, UsageError
 from solostack.flows import stages
 from solostack.flows.deployment import Deployment, host_executors, make_deployment, site_state
 from solostack.flows.facts import known_facts
@@ -91,7 +92,7 @@ def read_disks(deployment: Deployment) -> tuple[DiskStatus, ...]:
     sizes, rows = run_together(
         [
             functools.partial(_host_sizes, deployment, node, paths),
-            functools.partial(_guest_rows, deployment, node),
+            functools.partial(_guest_rows, deployment.node(node)),
         ]
     )
     return tuple(
@@ -113,9 +114,9 @@ def _host_sizes(deployment: Deployment, node: NodePlan, paths: list[str]) -> Map
     return found
 
 
-def _guest_rows(deployment: Deployment, node: NodePlan) -> Mapping[str, Any]:
+def _guest_rows(node: Executor) -> Mapping[str, Any]:
     try:
-        done = deployment.node(node).run(storage_disks.REPORT, timeout_s=REPORT_TIMEOUT_S)
+        done = node.run(storage_disks.REPORT, timeout_s=REPORT_TIMEOUT_S)
         return {row["name"]: row for row in json.loads(done.text)}
     except SolostackError as error:
         return {"error": f"{node.name} does not answer: {error.message}"}
@@ -149,7 +150,8 @@ def grow(loaded: LoadedSite, name: str, size_gib: int, progress: Progress) -> Gr
 
     A run that was stopped goes on when it is made again: what the file says already is not
     written again, only brought about. Raises UsageError for a disk that is not there, or a smaller
-    size; HostError when the host has no room; SiteError when the file cannot be changed.
+    size; HostError when the host has no room; SiteError when the file cannot be changed;
+    ConfigureError when the guest does not grow into what the host gave it.
     """
     state = site_state(loaded)
     state.create()
@@ -162,15 +164,15 @@ def grow(loaded: LoadedSite, name: str, size_gib: int, progress: Progress) -> Gr
     _require_room(before, after)
     if grown.text != loaded.text:
         _replace_file(loaded.path, grown.text)
-    changed = {each.name for each in _disks(after)} - {
-        each.name for each in _disks(before) if each in _disks(after)
-    }
+    names = tuple(
+        sorted(each.name for each in _disks(after) if _service(each.name) == _service(name))
+    )
     return Growth(
-        disks=tuple(sorted(changed)) or (name,),
+        disks=names,
         old_gib=disk.size_gib,
         new_gib=size_gib,
         file=str(loaded.path),
-        applied=_apply(grown, progress),
+        applied=_apply(grown, names, progress),
     )
 
 
@@ -189,6 +191,10 @@ def _find(deployment: Deployment, name: str) -> DiskPlan:
     return disks[name]
 
 
+def _service(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
 def _require_larger(disk: DiskPlan, size_gib: int) -> None:
     if size_gib < disk.size_gib:
         raise UsageError(
@@ -202,7 +208,7 @@ def _grown(loaded: LoadedSite, disk: DiskPlan, size_gib: int) -> LoadedSite:
     """Return the site with the new size; Swift's disks are all of one size."""
     if size_gib == disk.size_gib:
         return loaded
-    service = disk.name.rstrip("0123456789")
+    service = _service(disk.name)
     try:
         text = with_number(loaded.text, ("storage", service, "size_gib"), size_gib)
     except KeyError as error:
@@ -260,7 +266,30 @@ def _tell_node(deployment: Deployment, node: NodePlan, step: Step) -> None:
     apply_bundle(deployment.node(node), about_disks, deployment.secrets(), step=step)
 
 
-def _apply(grown: LoadedSite, progress: Progress) -> bool:
+def require_grown(node: Executor, names: Sequence[str]) -> None:
+    """Have a storage node grow into its disks, and see that it did; ConfigureError if not.
+
+    Its unit does not fail for a disk that is too small, and does not run again after it gave up
+    waiting: at a boot that would keep the other disks' services waiting. So it is asked here.
+    """
+    timeout_s = float(storage_disks.START_TIMEOUT_S)
+    done = node.run(storage_disks.ENSURE, timeout_s=timeout_s, check=False)
+    rows = _guest_rows(node)
+    unknown = {"error": rows.get("error") or "the node does not know it yet"}
+    errors = {name: rows.get(name, unknown)["error"] for name in names}
+    wrong = [f"{name}: {error}" for name, error in errors.items() if error]
+    if done.status == 0 and not wrong:
+        return
+    said = done.stderr.decode("utf-8", "replace").splitlines()
+    raise ConfigureError(
+        f"{node.name}: not grown inside the node: {', '.join(names)}; on the host it is done",
+        details=(*wrong, *said),
+        hint="run the same command again, it goes on. If the node sees the old size even then, on "
+        f"its host: virsh shutdown {node.name}; once it is off, the same command starts it",
+    )
+
+
+def _apply(grown: LoadedSite, names: Sequence[str], progress: Progress) -> bool:
     """Bring the disks to their size on host and guest; False where no storage node was made yet."""
     with open_up(grown) as run:
         deployment = run.deployment
@@ -279,4 +308,7 @@ def _apply(grown: LoadedSite, progress: Progress) -> bool:
                 for host in deployment.plan.hosts:
                     stages.apply_compute(deployment, host, part)
         run.keep_growth()
+        # Last: what the host gave is given, so everybody else has been told of it before.
+        with progress.step("look inside the storage node"):
+            require_grown(deployment.node(node), names)
     return True

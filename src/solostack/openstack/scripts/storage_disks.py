@@ -307,9 +307,16 @@ def report(disk: Disk) -> Disk:
             raise DiskError("is not attached")
         row["device_bytes"] = size_of(str(path))
         row |= pool_use(disk) if disk["kind"] == "lvm" else mount_use(disk)
+        require_grown(disk, row["device_bytes"])
     except TROUBLES as trouble:
         row["error"] = str(trouble)
     return row
+
+
+def require_grown(disk: Disk, size: int) -> None:
+    """Raise DiskError when a disk is smaller than it should be."""
+    if size < int(disk["size_gib"]) * GIB:
+        raise DiskError(f"has {size / GIB:.1f} GiB, not {disk['size_gib']}: it is not grown yet")
 
 
 def pool_use(disk: Disk) -> Disk:
