@@ -358,6 +358,36 @@ def test_a_disk_of_before_there_were_notes_gets_one(box: Box) -> None:
     assert box.run("cat", NOTE).stdout == "nobody nogroup 0750\n"
 
 
+def test_clients_keep_what_they_made_of_the_shared_root(box: Box) -> None:
+    assert box.ensure(shared_root=True).returncode == 0
+    assert box.root() == ["nobody", "nogroup", "750"]
+    box.run("sh", "-c", f"chown games:games {box.mount} && chmod 2775 {box.mount}")
+    for _ in range(2):
+        assert box.ensure(shared_root=True).returncode == 0
+        assert box.root() == ["games", "games", "2775"]
+        box.run("umount", box.mount)
+    # The root disk was made anew, the disk was not.
+    box.run("rm", NOTE)
+    assert box.ensure(shared_root=True).returncode == 0
+    assert box.root() == ["games", "games", "2775"]
+    # squash is another one now.
+    assert box.ensure(shared_root=True, owner="root", group="root", mode="1777").returncode == 0
+    assert box.root() == ["root", "root", "1777"]
+
+
+def test_a_root_that_is_not_shared_is_kept_as_it_should_be(box: Box) -> None:
+    assert box.ensure().returncode == 0
+    box.run("sh", "-c", f"chown games:games {box.mount} && chmod 0700 {box.mount}")
+    assert box.ensure().returncode == 0
+    assert box.root() == ["nobody", "nogroup", "750"]
+
+
+def test_a_run_that_ended_between_mkfs_and_the_roots_owner_is_made_again(box: Box) -> None:
+    box.fill()
+    assert box.ensure(shared_root=True).returncode == 0
+    assert box.root() == ["nobody", "nogroup", "750"]
+
+
 def test_a_disk_that_is_smaller_than_it_should_be_is_said(box: Box) -> None:
     assert box.ensure().returncode == 0
     row = box.report(size_gib=1)

@@ -183,7 +183,7 @@ def test_squash_decides_who_is_who_and_who_may_begin(
     line = nfs.render_exports(plan.data.network, squash).splitlines()[-1]
     assert line == f"/srv/nfs 172.16.0.0/24(rw,sync,no_subtree_check,mountpoint,sec=sys,{option})"
     (disk,) = json.loads(storage_disks.render_disks(plan.node(Role.STORAGE), squash))
-    assert (disk["owner"], disk["mode"]) == (owner, mode)
+    assert (disk["owner"], disk["mode"], disk["shared_root"]) == (owner, mode, True)
 
 
 def test_images_move_with_the_setting_and_stay_readable() -> None:

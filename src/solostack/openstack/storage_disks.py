@@ -33,7 +33,8 @@ _EXPORT_ROOTS = {
     Squash.NONE: ("root", "root", "0755"),
 }
 """Who may make the first file in the shared folder: nobody, where every client is nobody; everybody
-as in /tmp, where a client's root is nobody and can give no folder away; else the client's root."""
+as in /tmp, where a client's root is nobody and can give no folder away; else the client's root.
+What clients make of it afterwards stays, until squash is another one."""
 ENSURE = ("/usr/bin/python3", "-I", PROGRAM.path, "ensure", DISKS)
 REPORT = ("/usr/bin/python3", "-I", PROGRAM.path, "report", DISKS)
 
@@ -96,12 +97,14 @@ def mount_point(disk: DiskPlan) -> str | None:
     return NFS_EXPORT if disk.name == NFS_DISK else f"{SWIFT_DEVICES}/{disk.name}"
 
 
-def _use(disk: DiskPlan, squash: Squash) -> dict[str, str | int]:
-    described: dict[str, str | int] = {"name": disk.name, "size_gib": disk.size_gib}
+def _use(disk: DiskPlan, squash: Squash) -> dict[str, str | int | bool]:
+    described: dict[str, str | int | bool] = {"name": disk.name, "size_gib": disk.size_gib}
     mount = mount_point(disk)
     if mount is None:
         return described | {"kind": "lvm", "volume_group": VOLUME_GROUP}
-    owner, group, mode = _EXPORT_ROOTS[squash] if disk.name == NFS_DISK else _SWIFT_ROOT
+    shared = disk.name == NFS_DISK
+    owner, group, mode = _EXPORT_ROOTS[squash] if shared else _SWIFT_ROOT
     return described | {
         "kind": "xfs", "mount": mount, "owner": owner, "group": group, "mode": mode,
+        "shared_root": shared,
     }  # fmt: skip

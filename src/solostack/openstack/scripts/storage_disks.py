@@ -281,14 +281,28 @@ def make_file_system(disk: Disk, device: str) -> None:
 
 
 def ensure_root(disk: Disk) -> None:
-    """Give the file system's root its owner and mode, and note that the disk is in use."""
+    """Give the file system's root its owner and mode.
+
+    Where clients own the root (shared_root), that is done once, and again when others are wanted:
+    what they make of it meanwhile is theirs.
+    """
     root = Path(disk["mount"])
     owner, group = disk.get("owner", "root"), disk.get("group", "root")
     mode = disk.get("mode", "0755")
-    shutil.chown(root, owner, group)
-    if stat.S_IMODE(root.stat().st_mode) != int(mode, 8):
-        root.chmod(int(mode, 8))
-    keep_note(disk, f"{owner} {group} {mode}")
+    wanted, noted = f"{owner} {group} {mode}", read_note(disk)
+    # A note may be lost with the root disk; the disk itself is older then.
+    done = noted == wanted or (noted is None and not is_untouched(root))
+    if not (done and disk.get("shared_root", False)):
+        shutil.chown(root, owner, group)
+        if stat.S_IMODE(root.stat().st_mode) != int(mode, 8):
+            root.chmod(int(mode, 8))
+    keep_note(disk, wanted)
+
+
+def is_untouched(root: Path) -> bool:
+    """Say whether a file system's root has the owner and mode that mkfs.xfs gives it."""
+    found = root.stat()
+    return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 0, 0o755)
 
 
 def is_unfinished(device: str) -> bool:
