@@ -119,6 +119,13 @@ def test_volumes_are_thin_and_served_on_the_data_network_alone() -> None:
     assert "my_ip = 172.16.0.13" in storage_conf(LVM)
 
 
+def test_the_sites_quotas_count_not_those_in_the_database() -> None:
+    plan = plan_of(LVM)
+    section = parse(cinder.render_controller(plan, plan.node(Role.CONTROLLER)))["DEFAULT"]
+    assert section["quota_volumes"] == "4"
+    assert section["use_default_quota_class"] == "false"
+
+
 def test_service_tokens_go_both_ways() -> None:
     plan = plan_of(LVM)
     ours = parse(cinder.render_controller(plan, plan.node(Role.CONTROLLER)))

@@ -269,6 +269,9 @@ def _quotas(plan: Plan) -> Section:
     if cinder is None:
         return {}
     return {
+        # Else what these were when the database was made counts, for ever: its first migration
+        # copies them into the quota class "default".
+        "use_default_quota_class": False,
         "quota_volumes": cinder.quota_volumes,
         "quota_snapshots": cinder.quota_snapshots,
         "quota_gigabytes": cinder.quota_gib,
