@@ -149,3 +149,60 @@ def test_data_disks_are_files_or_volumes_that_the_guest_knows_by_name():
     assert str(3 * 2**30) in steps[0].run
     assert "lvcreate" in steps[1].run
     assert "lvremove" in steps[1].undo
+
+
+STORAGE = SITE + (
+    "storage: {cinder: {size_gib: 3, volume_group: vg0}, swift: {disks: 2}, nfs: {size_gib: 2}}\n"
+)
+
+
+def test_disks_are_attached_once_the_vm_runs():
+    """A VM that had to start anew has them by its definition; nothing is attached twice."""
+    plan = make_plan(text=STORAGE)
+    names = [
+        one.name
+        for one in machine_bundle(plan, plan.node(Role.STORAGE)).operations()
+        if isinstance(one, Step)
+    ]
+    disks = ["cinder", "swift1", "swift2", "nfs"]
+    assert names == [
+        *(f"disk {disk} of storage" for disk in disks),
+        "define VM storage",
+        "start VM storage",
+        *(f"attach disk {disk} to storage" for disk in disks),
+    ]
+
+
+def test_a_volume_that_was_attached_is_let_go_before_it_is_removed():
+    plan = make_plan(text=STORAGE)
+    undo = {
+        one.name: one.undo
+        for one in machine_bundle(plan, plan.node(Role.STORAGE)).operations()
+        if isinstance(one, Step)
+    }
+    assert "destroy storage" in undo["attach disk cinder to storage"]
+    assert undo["attach disk nfs to storage"] == "", "files need none"
+
+
+def test_what_is_attached_is_the_disk_of_the_definition():
+    plan = make_plan(text=STORAGE)
+    node = plan.node(Role.STORAGE)
+    defined = parsed(plan, Role.STORAGE).findall("devices/disk")[1:]
+    for disk, element in zip(node.disks, defined, strict=True):
+        text = domain.disk_xml(plan, node, disk, target=element.find("target").get("dev"))
+        assert ET.canonicalize(text, strip_text=True) == ET.canonicalize(
+            ET.tostring(element, encoding="unicode"), strip_text=True
+        )
+
+
+def test_a_storage_node_has_ports_for_every_disk_it_may_get():
+    """A controller for pcie-root itself makes libvirt take the number of ports as it is given."""
+    plan = make_plan(text=STORAGE.replace("disks: 2", "disks: 8"))
+    root = parsed(plan, Role.STORAGE)
+    models = [each.get("model") for each in root.findall("devices/controller")]
+    assert models == ["pcie-root", *["pcie-root-port"] * domain.STORAGE_PORTS]
+    devices = root.find("devices")
+    virtio = [each for each in devices if each.tag in {"disk", "interface", "rng", "memballoon"}]
+    usb, spare = 1, 1
+    assert len(virtio) + usb + spare == domain.STORAGE_PORTS
+    assert parsed(plan).find("devices/controller") is None, "other nodes stay as they are"

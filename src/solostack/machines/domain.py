@@ -12,10 +12,19 @@ from solostack.plan.model import (
     NodePlan,
     Plan,
 )
+from solostack.site.model import Role
 
+VIRSH = "virsh -q -c qemu:///system"
 LIBVIRT_NETWORKS = {"data": "data", "external": "external"}
 TRANSLATION_CACHE_MIB = 128
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
+DISK_TARGETS = tuple(f"vd{letter}" for letter in "bcdefghijkl")
+STORAGE_PORTS = 16
+"""PCI Express ports of a storage node: for each disk that a site may have (cinder, eight of swift,
+nfs), the root disk, card, USB, random numbers and balloon, and one to spare.
+
+A running VM gets no further port, and libvirt itself leaves it one (libvirt.org/pci-hotplug.html).
+"""
 
 
 def node_directory(name: str) -> str:
@@ -73,6 +82,13 @@ def domain_xml(plan: Plan, node: NodePlan) -> str:
     return ET.tostring(domain, encoding="unicode") + "\n"
 
 
+def disk_xml(plan: Plan, node: NodePlan, disk: DiskPlan, *, target: str) -> str:
+    """Render one disk besides the root disk, as it is in the domain, at another target."""
+    element = _disk(plan, node, disk, target=target)
+    ET.indent(element)
+    return ET.tostring(element, encoding="unicode") + "\n"
+
+
 def _boot(domain: ET.Element, node: NodePlan, *, kvm: bool) -> None:
     directory = node_directory(node.name)
     boot = ET.SubElement(domain, "os")
@@ -93,15 +109,17 @@ def _cpu(domain: ET.Element, host: HostPlan) -> None:
 
 def _devices(domain: ET.Element, plan: Plan, node: NodePlan) -> None:
     devices = ET.SubElement(domain, "devices")
+    if node.role is Role.STORAGE:
+        ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+        for _ in range(STORAGE_PORTS):
+            ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="none", discard="unmap")
     ET.SubElement(disk, "source", file=f"{node_directory(node.name)}/disk.qcow2")
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
     ET.SubElement(disk, "serial").text = f"{node.name}-root"
-    for number, each in enumerate(node.disks):
-        _disk(
-            devices, each, source=disk_source(plan.site, node, each), letter="bcdefghijkl"[number]
-        )
+    for each, target in zip(node.disks, DISK_TARGETS, strict=False):
+        devices.append(_disk(plan, node, each, target=target))
     for interface in node.interfaces:
         _interface(devices, interface, offload=plan.host(node.host).kernel_datapath)
     console = ET.SubElement(devices, "serial", type="pty")
@@ -112,13 +130,15 @@ def _devices(domain: ET.Element, plan: Plan, node: NodePlan) -> None:
     ET.SubElement(devices, "memballoon", model="virtio")
 
 
-def _disk(devices: ET.Element, disk: DiskPlan, *, source: str, letter: str) -> None:
+def _disk(plan: Plan, node: NodePlan, disk: DiskPlan, *, target: str) -> ET.Element:
     block = disk.volume_group is not None
-    element = ET.SubElement(devices, "disk", type="block" if block else "file", device="disk")
+    source = disk_source(plan.site, node, disk)
+    element = ET.Element("disk", type="block" if block else "file", device="disk")
     ET.SubElement(element, "driver", name="qemu", type="raw", cache="none", discard="unmap")
     ET.SubElement(element, "source", {"dev" if block else "file": source})
-    ET.SubElement(element, "target", dev=f"vd{letter}", bus="virtio")
+    ET.SubElement(element, "target", dev=target, bus="virtio")
     _text(element, "serial", disk.name)
+    return element
 
 
 def _interface(devices: ET.Element, interface: Interface, *, offload: bool) -> None:

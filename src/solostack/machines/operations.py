@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 from solostack.engine.operations import Bundle, Directory, File, Operation, Step, Unit, phase
-from solostack.machines import container, domain
-from solostack.plan.model import DiskPlan, NodePlan, Plan
+from solostack.machines import container, disks, domain
+from solostack.machines.domain import VIRSH
+from solostack.plan.model import NodePlan, Plan
 from solostack.site.model import Runtime
 
 DESCRIPTIONS = "/etc/solostack/nodes"
-VIRSH = "virsh -q -c qemu:///system"
-GIB = 2**30
 
 
 def machine_bundle(plan: Plan, node: NodePlan) -> Bundle:
@@ -55,7 +54,7 @@ def _vm(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
     path = f"{DESCRIPTIONS}/{node.name}.xml"
     virsh = VIRSH
     return (
-        *(_disk(plan, node, disk) for disk in node.disks),
+        *(disks.size_step(plan, node, disk) for disk in node.disks),
         File(path=path, content=domain.domain_xml(plan, node)),
         Step(
             name=f"define VM {node.name}",
@@ -66,33 +65,7 @@ def _vm(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
             when_changed=(path,),
         ),
         Step(name=f"start VM {node.name}", run=_start(node), unless=_runs_as_planned(node)),
-    )
-
-
-def _disk(plan: Plan, node: NodePlan, disk: DiskPlan) -> Step:
-    """Make a disk, or make it larger; a running VM's kernel sees the new size at once."""
-    path = domain.disk_source(plan.site, node, disk)
-    size = disk.size_gib * GIB
-    if disk.volume_group is None:
-        known, undo = f'"$(stat -c %s {path})"', ""
-        make = (
-            f"umask 077\nmkdir -p {domain.node_directory(node.name)}\ntruncate -s {size} {path}\n"
-        )
-        grow = ""
-    else:
-        volume = domain.volume_name(plan.site, node, disk)
-        known = f'"$(lvs --noheadings --nosuffix --units b -o lv_size {path} | tr -d " ")"'
-        make = (
-            f"[ -e {path} ] || lvcreate -q -y -W y -n {volume} -L {size}b {disk.volume_group}\n"
-            f"[ {known} -ge {size} ] || lvextend -q -L {size}b {path}\n"
-        )
-        grow, undo = make, f"[ ! -e {path} ] || lvremove -q -y {path}\n"
-    return Step(
-        name=f"disk {disk.name} of {node.name}",
-        run=f'if [ -e {path} ] && [ "$({VIRSH} domstate {node.name})" = running ]; then\n'
-        f"{grow}{VIRSH} blockresize {node.name} {path} {size}B >/dev/null\nelse\n{make}fi\n",
-        unless=f"[ -e {path} ] && [ {known} -ge {size} ]\n",
-        undo=undo,
+        *(disks.attach_step(plan, node, disk) for disk in node.disks),
     )
 
 
