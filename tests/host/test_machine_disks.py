@@ -208,3 +208,40 @@ def test_a_disk_that_cannot_be_attached_says_what_to_do(host: Host) -> None:
         'domstate storage | grep -q "shut off"; do sleep 1; done',
         "then: solostack up",
     ]
+
+
+RESIZE = "virsh blockresize storage {} " + f"{2 * GIB}B"
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+@pytest.mark.parametrize("of_file", [1, 2])
+def test_a_file_grows_and_so_does_what_qemu_shows(host: Host, state: str, of_file: int) -> None:
+    """Also where the file has its size already and an earlier run did not come to QEMU."""
+    path = host.file("nfs", of_file * GIB)
+    host.is_(state)
+    host.has((path, GIB))
+    assert host.ensure("disk nfs of storage") == [RESIZE.format(path)]
+    os.truncate(path, 2 * GIB)
+    assert host.ensure("disk nfs of storage") == []
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_volume_that_was_extended_is_shown_to_the_guest(host: Host, state: str) -> None:
+    path = host.volume(2 * GIB)
+    host.is_(state)
+    host.has((path, 2 * GIB))
+    resize = f"virsh blockresize storage {path} {3 * GIB}B"
+    assert host.ensure("disk cinder of storage") == [
+        f"lvextend -q -L {3 * GIB}b {path}", resize,
+    ]  # fmt: skip
+    host.has((path, 2 * GIB))
+    assert host.ensure("disk cinder of storage") == [resize]
+    assert host.ensure("disk cinder of storage") == []
+
+
+def test_a_disk_of_a_vm_that_is_off_grows_as_a_file_alone(host: Host) -> None:
+    path = host.file("nfs", GIB)
+    host.is_("shut off")
+    host.has((path, GIB))
+    assert host.ensure("disk nfs of storage") == []
+    assert path.stat().st_size == 2 * GIB

@@ -10,7 +10,10 @@ GIB = 2**30
 
 
 def size_step(plan: Plan, node: NodePlan, disk: DiskPlan) -> Step:
-    """Make a disk, or make it larger; the kernel of a VM that has it sees the new size at once."""
+    """Make a disk, or make it larger; the kernel of a VM that has it sees the new size at once.
+
+    Larger is what QEMU shows its guest, too: it looks at a file or volume once, when it opens it.
+    """
     path = domain.disk_source(plan.site, node, disk)
     size = disk.size_gib * GIB
     if disk.volume_group is None:
@@ -27,11 +30,13 @@ def size_step(plan: Plan, node: NodePlan, disk: DiskPlan) -> Step:
             f"[ {known} -ge {size} ] || lvextend -q -L {size}b {path}\n"
         )
         grow, undo = make, f"[ ! -e {path} ] || lvremove -q -y {path}\n"
+    shown = f"\"$(virsh domblkinfo {node.name} {path} | awk '/^Capacity/ {{ print $2 }}')\""
     return Step(
         name=f"disk {disk.name} of {node.name}",
         run=f"{_questions(node, path)}if [ -e {path} ] && active && attached; then\n"
         f"{grow}virsh blockresize {node.name} {path} {size}B >/dev/null\nelse\n{make}fi\n",
-        unless=f"[ -e {path} ] && [ {known} -ge {size} ]\n",
+        unless=f"{_questions(node, path)}[ -e {path} ] && [ {known} -ge {size} ] || exit 1\n"
+        f"! active || ! attached || [ {shown} -ge {size} ]\n",
         undo=undo,
     )
 
