@@ -27,14 +27,15 @@ from solostack.flows.parallel import run_together
 from solostack.flows.state import State
 from solostack.host.snapshot_model import Comparison
 from solostack.host.snapshot_take import compare_with_before
+from solostack.openstack.volumes import TARGET_PREFIX
 from solostack.plan.model import Plan
 from solostack.site.loader import LoadedSite
 from solostack.site.model import Role
 
 # Instances that the API could not delete any more, then what services left in Open vSwitch and on
-# disk; nothing where the host never became a chassis of ours. Only Nova's own domains: names of
-# other machines never begin so under libvirt's polkit rule.
-_INSTANCES = """set -eu
+# disk, then sessions of volumes; nothing where the host never became a chassis of ours. Only Nova's
+# own domains: names of other machines never begin so under libvirt's polkit rule.
+INSTANCES = """set -eu
 grep -qs '"chassis ' /var/lib/solostack/ledger/journal.jsonl || exit 0
 mkdir -p /var/lib/solostack/before
 touch /var/lib/solostack/before/chassis
@@ -48,6 +49,25 @@ for space in $(ip netns list | cut -d' ' -f1 | grep '^ovnmeta-' || true); do
     ip netns delete "$space" || true
 done
 ovs-vsctl --if-exists del-br br-int 2>/dev/null || true
+"""
+# os-brick's records are automatic: the next boot would try each for two minutes, as no portal is
+# left. A session whose target is dead may not end in time; its record stays, and is made manual.
+# Packages go after this, and theirs must be empty by then. Targets of others are left alone.
+INSTANCES += f"""
+command -v iscsiadm >/dev/null || exit 0
+ours=$({{ iscsiadm -m session || true; iscsiadm -m node || true; }} 2>/dev/null |
+    awk -v prefix='{TARGET_PREFIX}' '
+        {{ for (i = 1; i <= NF; i++) if (index($i, prefix) == 1) print $i }}' | sort -u)
+for target in $ours; do
+    timeout 20 iscsiadm -m node -T "$target" -u >/dev/null 2>&1 || true
+    iscsiadm -m node -T "$target" -o delete >/dev/null 2>&1 ||
+        iscsiadm -m node -T "$target" -o update -n node.startup -v manual >/dev/null 2>&1 || true
+done
+before=/var/lib/solostack/before/state.json
+[ -e "$before" ] || exit 0
+for path in /var/lib/iscsi/*; do
+    grep -qF "\\"$path\\"" "$before" || rmdir "$path" 2>/dev/null || true
+done
 """
 # What services and libvirt make beside what they were told; kept where it was there before, and
 # all of Nova's where the host never became a chassis of ours (noted above; the journal is away).
@@ -214,7 +234,7 @@ def _require_hosts(loaded: LoadedSite, plan: Plan) -> None:
 
 def _undo(deployment: Deployment, host: str, *, step: Step, remove_packages: bool) -> Report:
     executor = deployment.host(host)
-    _script(executor, _INSTANCES)
+    _script(executor, INSTANCES)
     packages = "remove" if remove_packages else "keep"
     return guarded.undo_guarded(deployment, host, step, packages=packages, disable=QUIET_UNITS)
 
