@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from solostack.flows.certificates import AUTHORITY_FILE
+from solostack.site.edit import with_number
+from solostack.site.loader import load_site
 from tests.cloud.conftest import Operator
 
 pytestmark = [pytest.mark.cloud, pytest.mark.lane("full site")]
@@ -238,7 +240,7 @@ def verify_until_well(operator: Operator, limit_s: float = 300) -> None:
 def test_a_disk_that_is_not_mounted_gets_nothing_and_is_named(full: Operator) -> None:
     before = on_node(full, "storage", "df --output=used / | tail -1\n")
     # Lazily: Swift's servers have it open.
-    on_node(full, "storage", "umount -l /srv/node/swift1\n")
+    on_node(full, "storage", "umount -l /srv/node/swift*\n")
     try:
         told = ask(full, "put_get", container="nowhere", size=MIB, delete=False)
         assert told["put"]["status"] in {404, 503, 507}, told
@@ -249,7 +251,8 @@ def test_a_disk_that_is_not_mounted_gets_nothing_and_is_named(full: Operator) ->
         )
         assert "solostack-disks" in found["disks of the storage node"]["hint"]
         assert not found["objects: put, get, delete"]["ok"]
-        after = on_node(full, "storage", "df --output=used / | tail -1; ls /srv/node/swift1\n")
+        left = "df --output=used / | tail -1; find /srv/node -mindepth 2\n"
+        after = on_node(full, "storage", left)
         assert int(after.split()[0]) - int(before) < 20 * 1024, "KiB: nothing on the root disk"
         assert after.split()[1:] == []
     finally:
@@ -259,8 +262,10 @@ def test_a_disk_that_is_not_mounted_gets_nothing_and_is_named(full: Operator) ->
 
 def test_a_full_disk_refuses_new_objects_and_is_named(full: Operator) -> None:
     fill = (
-        "cd /srv/node/swift1; free=$(df --output=avail -B1 . | tail -1)\n"
-        "fallocate -l $((free * 99 / 100)) filler\n"
+        "for disk in /srv/node/*; do\n"
+        "free=$(df --output=avail -B1 $disk | tail -1)\n"
+        "fallocate -l $((free * 99 / 100)) $disk/filler\n"
+        "done\n"
     )
     kept = ask(full, "put_get", container="kept", size=MIB, delete=False)
     assert kept["put"]["status"] == 201, kept
@@ -276,7 +281,7 @@ def test_a_full_disk_refuses_new_objects_and_is_named(full: Operator) -> None:
         read = ask(full, "put_get", container="kept", put=False, delete=False, size=0)
         assert read["got"]["md5"] == kept["sent"], "reading still works"
     finally:
-        on_node(full, "storage", "rm -f /srv/node/swift1/filler\n")
+        on_node(full, "storage", "rm -f /srv/node/*/filler\n")
     verify_until_well(full)
     told = ask(full, "put_get", container="kept", put=False, size=0)
     assert (told["got"]["status"], told["delete"]["status"]) == (200, 204)
@@ -324,3 +329,46 @@ def test_the_node_off_is_said_and_objects_outlive_it(full: Operator) -> None:
     told = ask(full, "put_get", container="outlives", put=False, size=0)
     assert told["got"]["md5"] == kept["sent"]
     assert told["delete"]["status"] == 204
+
+
+def swift_disks(operator: Operator) -> dict[str, Any]:
+    command = (sys.executable, "-m", "solostack", "storage", "list", "-f", str(operator.site))
+    done = operator.run(*command, "--json", timeout_s=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    disks = json.loads(done.stdout)["disks"]
+    return {disk["name"]: disk for disk in disks if disk["name"].startswith("swift")}
+
+
+def test_a_further_disk_is_attached_while_the_node_runs(full: Operator) -> None:
+    """And takes its part of what is there. Nothing is restored: no disk can be taken back."""
+    boot = "cat /proc/sys/kernel/random/boot_id\n"
+    before, booted = swift_disks(full), on_node(full, "storage", boot)
+    # Several, for one alone may stay where it is.
+    names = [f"spread{number}" for number in range(4)]
+    kept = {}
+    for name in names:
+        told = ask(full, "put_get", container=name, size=MIB, delete=False)
+        assert told["put"]["status"] == 201, told
+        kept[name] = told["sent"]
+    wanted = len(before) + 1
+    text = full.site.read_text()
+    full.site.write_text(with_number(text, ("storage", "swift", "disks"), wanted))
+    site = load_site(full.site).site
+    assert site.storage is not None
+    assert site.storage.swift is not None
+    assert site.storage.swift.disks == wanted
+
+    assert full.solostack("up", "--yes")["verify"]["ok"]
+
+    after = swift_disks(full)
+    assert set(after) == {*before, f"swift{wanted}"}
+    new = after[f"swift{wanted}"]
+    assert [disk["error"] for disk in after.values()] == [""] * wanted
+    assert new["actual_bytes"] == new["size_gib"] << 30
+    assert 0 < new["guest_total_bytes"] <= new["actual_bytes"]
+    assert on_node(full, "storage", boot) == booted, "it was attached, the node did not start anew"
+    assert full.solostack("up", "--yes") == {"pending": []}
+    for name in names:
+        told = ask(full, "put_get", container=name, put=False, size=0)
+        assert told["got"]["md5"] == kept[name]
+        assert told["delete"]["status"] == 204
