@@ -190,6 +190,10 @@ class Stage:
         done = self.compute.executor.run(("sh", "-eu"), stdin=LOGINS.encode(), timeout_s=180)
         return [int(word) for word in done.text.split()]
 
+    def _virsh(self, *commands: str) -> None:
+        script = "".join(f"{compute_vm.VIRSH} {command}\n" for command in commands)
+        self.console.run(("sh", "-e"), stdin=script.encode(), timeout_s=120)
+
     def contents(self, volumes: list[str]) -> set[str]:
         """Return what the storage node finds on volumes: how they begin, and a digest."""
         device = f"/dev/{storage_disks.VOLUME_GROUP}/volume-"
