@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,19 @@ from tests.cloud.conftest import UP_TIMEOUT_S, Operator
 from tests.cloud.on_host import install_on_host
 from tests.cloud.silence import why_silent
 
-pytestmark = pytest.mark.cloud
+pytestmark = [
+    pytest.mark.cloud,
+    pytest.mark.filterwarnings("default::tests.cloud.test_whole_cloud.HungGuest"),
+]
 
 FIRST, LAST = "198.51.100.0", "198.51.100.15"
 # Spread over a whole run: while preparing the host, copying trees, migrating databases, making the
 # disk, booting nodes, starting compute, opening the cloud, verifying.
 KILLED_AFTER_S = (2, 5, 9, 15, 22, 30, 40, 50, 35, 30)
+
+
+class HungGuest(UserWarning):
+    """A guest that QEMU emulates, which no more does anything: shown at the run's end."""
 
 
 def host_text(operator: Operator, *command: str) -> str:
@@ -245,28 +253,44 @@ def test_the_data_bridge_is_renamed_and_back_under_running_nodes(operator: Opera
     assert int(lost) <= 50, "two renames, below 5 s each even when everything is emulated"
 
 
+def wait_for_pages(operator: Operator, *addresses: str) -> None:
+    """Wait until instances answer again; fail with all that is known of one that does not.
+
+    One that Nova and libvirt have running, and whose kernel never came to its first program, hangs
+    in QEMU's emulation: such a guest is reset once, and the run tells of it.
+    """
+    for address in addresses:
+        name = f"at-{address.replace('.', '-')}"
+        for patience_s in (300, 300):
+            end_s = time.monotonic() + patience_s
+            while not (answers := answering(operator, address)) and time.monotonic() < end_s:
+                time.sleep(3)
+            if answers:
+                break
+            told = why_silent(operator, name)
+            domain = re.search(r"== domain (\S+): running", told)
+            assert domain, f"{name} does not run\n{told}"
+            assert "SOLOSTACK" not in told, f"{name} runs and does not answer\n{told}"
+            warnings.warn(f"{name} hangs in emulation, reset once\n{told}", HungGuest, stacklevel=2)
+            host_text(operator, "virsh", "-c", "qemu:///system", "reset", domain[1])
+        else:
+            pytest.fail(f"{name} is silent after a reset too\n{why_silent(operator, name)}")
+
+
+def answering(operator: Operator, address: str) -> bool:
+    return "solostack" in operator.run("curl", "-sf", "-m", "5", f"http://{address}/").stdout
+
+
 def test_after_a_reboot_of_the_host_everything_is_back_by_itself(operator: Operator) -> None:
     operator.lab.reboot("phys1")
-    deadline = time.monotonic() + 600
-    while True:
-        pages = [
-            operator.run("curl", "-sf", "-m", "5", f"http://{address}/")
-            for address in (FIRST, LAST)
-        ]
-        if all("solostack" in page.stdout for page in pages):
-            break
-        assert time.monotonic() < deadline, "an instance does not answer after the reboot"
-        time.sleep(3)
+    wait_for_pages(operator, FIRST, LAST)
     assert operator.solostack("verify")["ok"]
 
 
 def test_after_a_power_cut_everything_is_back_by_itself(operator: Operator) -> None:
     operator.lab.kill("phys1")
     operator.lab.start("phys1")
-    deadline = time.monotonic() + 600
-    while "solostack" not in operator.run("curl", "-sf", "-m", "5", f"http://{FIRST}/").stdout:
-        assert time.monotonic() < deadline, "the instance does not answer after the power cut"
-        time.sleep(3)
+    wait_for_pages(operator, FIRST, LAST)
 
 
 def test_down_takes_everything_away(operator: Operator) -> None:
