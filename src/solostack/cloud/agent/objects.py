@@ -13,7 +13,7 @@ import struct
 import urllib.parse
 
 from .opening import admin
-from .report import AgentError, finding
+from .report import AgentError, Wait, finding
 from .rest import Body, Cloud
 
 CONNECT_TIMEOUT_S = 10
@@ -23,6 +23,8 @@ CONTAINER = "solostack-verify"
 OBJECT = "proof"
 BYTES = 65536
 FOLDER_TIMEOUT_S = 20
+MOVING_S = 120.0
+MOVING_PAUSE_S = 3.0
 NOT_THERE = (
     "solostack status must show node storage running, solostack up starts it; on it: systemctl "
     "status swift-proxy memcached; journalctl -u swift-proxy -e"
@@ -102,10 +104,19 @@ def check_objects(cloud: Cloud) -> None:
             one.fail(f"answered with status {status} instead of 401", REFUSED)
 
 
+def _make_container(store: Store, folder: str, token: str) -> None:
+    """Make the container; its account may still be on the way to a disk that was added (404)."""
+    wait = Wait(MOVING_S, MOVING_PAUSE_S)
+    while store.ask("PUT", folder, token)[0] == http.client.NOT_FOUND:
+        if not wait.left("waiting for the account, which moves to another disk"):
+            break
+    store.need("PUT", folder, token)
+
+
 def _round(store: Store, token: str) -> str:
     folder, path = f"/{CONTAINER}", f"/{CONTAINER}/{OBJECT}"
     content = secrets.token_bytes(BYTES)
-    store.need("PUT", folder, token)
+    _make_container(store, folder, token)
     store.need("PUT", path, token, content)
     if store.need("GET", path, token) != content:
         raise AgentError(
