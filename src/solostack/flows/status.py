@@ -22,6 +22,7 @@ from solostack.flows.deployment import (
 )
 from solostack.flows.facts import known_facts
 from solostack.flows.parallel import run_together
+from solostack.host import switch_ports
 from solostack.plan.model import HostPlan, NodePlan
 from solostack.site.loader import LoadedSite
 from solostack.site.model import Runtime
@@ -145,7 +146,7 @@ def read_status(deployment: Deployment, step: Step) -> Status:
 
 def _host_raw(deployment: Deployment, host: HostPlan) -> object:
     nodes = [node for node in deployment.plan.nodes if node.host == host.name]
-    units = [*HOST_UNITS]
+    units = [*_host_units(host)]
     units += [_unit(node) for node in nodes if node.runtime is Runtime.CONTAINER]
     domains = [node.name for node in nodes if node.runtime is Runtime.VM]
     command = ("python3", "-I", "-", " ".join(units), " ".join(domains))
@@ -155,6 +156,10 @@ def _host_raw(deployment: Deployment, host: HostPlan) -> object:
         return error.message
     value: object = json.loads(done.text)
     return value
+
+
+def _host_units(host: HostPlan) -> tuple[str, ...]:
+    return HOST_UNITS if host.kernel_datapath else (*HOST_UNITS, switch_ports.UNIT)
 
 
 def _unit(node: NodePlan) -> str:
@@ -193,7 +198,7 @@ def _front_door(deployment: Deployment) -> object:
 def _host(host: HostPlan, raw: object) -> HostStatus:
     if not isinstance(raw, dict):
         return HostStatus(name=host.name, address=str(host.address), error=str(raw))
-    services = {name: state for name, state in raw["units"].items() if name in HOST_UNITS}
+    services = {name: state for name, state in raw["units"].items() if name in _host_units(host)}
     return HostStatus(
         name=host.name,
         address=str(host.address),

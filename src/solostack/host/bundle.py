@@ -7,6 +7,7 @@ from solostack.host.firewall import firewall_operations
 from solostack.host.guard import guard_operations
 from solostack.host.isolation import isolation_operations
 from solostack.host.network import network_operations
+from solostack.host.switch_ports import switch_ports_operations
 from solostack.host.uplink_operations import uplink_operations, watch_operations
 from solostack.plan.model import HostPlan, Plan
 
@@ -50,7 +51,12 @@ def base_bundle(plan: Plan, host: HostPlan, packages: tuple[str, ...]) -> Bundle
             # Before anything of the network: what touches the way in is made under it.
             phase("guard", *guard_operations()),
             phase("isolation", *_bus(), *isolation_operations(), *_guests()),
-            phase("network", *_switch(host), *network_operations(plan, host)),
+            phase(
+                "network",
+                *_switch(host),
+                *network_operations(plan, host),
+                *switch_ports_operations(host),
+            ),
             phase("uplink", *uplink_operations(plan, host)),
             # The watch keeps both, so it starts after them and is the first to go.
             phase("firewall", *firewall_operations(plan, host), *watch_operations()),
