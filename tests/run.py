@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import itertools
+import os
 import re
 import signal
 import subprocess
@@ -48,7 +50,12 @@ LONGEST = (
 CLEAN_UP_S = 300.0
 POLL_S = 0.2
 AT_ONCE_SHOWN = re.compile(r"^tests/\S+::.* (FAILED|ERROR)\b")
-SUMMARY = re.compile(r"^(FAILED|ERROR|SKIPPED)\b")
+SKIPPED = re.compile(r"^SKIPPED\b")
+# What pytest marks as the reason, and the names with which it ends.
+REASON = re.compile(r"^(E  |(FAILED|ERROR)\b)")
+REASON_LINES = 12
+# pytest cuts its last lines to the terminal's width.
+WIDTH = "400"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +81,22 @@ class Outcome:
     told: str
     duration_s: float
 
-    def summary(self) -> list[str]:
-        """Return the lines of its output that say what failed or was skipped."""
-        return [line for line in self.lane.log.read_text().splitlines() if SUMMARY.match(line)]
+    def skipped(self) -> list[str]:
+        """Return the lines of its output that say what was skipped."""
+        return [line for line in self._lines() if SKIPPED.match(line)]
+
+    def reasons(self) -> list[str]:
+        """Return the lines of its output that say what failed: the first ones of each reason."""
+        groups = itertools.groupby(self._lines(), key=lambda line: bool(REASON.match(line)))
+        return [
+            line
+            for wanted, lines in groups
+            if wanted
+            for line in itertools.islice(lines, REASON_LINES)
+        ]
+
+    def _lines(self) -> list[str]:
+        return self.lane.log.read_text().splitlines()
 
 
 class Lanes:
@@ -126,6 +146,7 @@ class Lanes:
         with subprocess.Popen(
             argv,
             cwd=ROOT,
+            env={**os.environ, "COLUMNS": WIDTH},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -243,11 +264,12 @@ def report(lanes: Lanes, wanted: Sequence[Lane]) -> int:
     lanes.say(f"{len(by_time)} of {len(wanted)} lanes ended; output in {LOGS.relative_to(ROOT)}")
     for one in by_time:
         print(f"{one.duration_s:8.1f} s  {one.lane.tests:4} tests  {one.lane.name}")
-    for line in [line for one in by_time for line in one.summary()]:
+    for line in [line for one in by_time for line in one.skipped()]:
         print(line)
-    failed = [one.lane.name for one in by_time if one.status != 0]
-    if failed:
-        print(f"FAILED lanes: {'; '.join(failed)}")
+    failed = [one for one in by_time if one.status != 0]
+    # Last, where whoever is shown only the end of the output still sees it.
+    for one in failed:
+        print("\n".join((f"FAILED lane {one.lane.name}:", *one.reasons())))
     return 1 if failed or len(by_time) < len(wanted) else 0
 
 

@@ -147,7 +147,10 @@ def test_one_failure_fails_the_run_and_is_shown_whole(suite: Path) -> None:
     assert process.returncode == 1, said
     assert "assert 7 == 8" in said
     assert "SKIPPED [1] tests/host/test_good.py:3: for a reason" in said
-    assert said.splitlines()[-1] == "FAILED lanes: tests/host/test_bad.py"
+    *_, lane, reason, name = said.splitlines()
+    assert lane == "FAILED lane tests/host/test_bad.py:"
+    assert reason == "E       assert 7 == 8"
+    assert name == "FAILED tests/host/test_bad.py::test_no - assert 7 == 8"
 
 
 def test_a_file_that_cannot_be_read_fails_the_run(suite: Path) -> None:
