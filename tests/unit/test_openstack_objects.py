@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from solostack.engine.operations import File, Unit
+from solostack.engine.operations import File, Step, Unit
 from solostack.openstack import glance, nfs, roles, storage_disks, swift, swift_conf, swift_upkeep
 from solostack.plan.build import build_plan
 from solostack.plan.model import Plan
@@ -58,6 +58,7 @@ def test_golden(name: str, pytestconfig: pytest.Config) -> None:
     operations = (
         *swift.swift_operations(plan, node),
         *swift.swift_units(plan),
+        *swift.place_operations(plan),
         *nfs.nfs_operations(plan, node),
         *nfs.nfs_units(plan),
         File(path=glance.CONF, content=glance.render_conf(plan)),
@@ -156,10 +157,20 @@ def test_secrets_are_in_private_files_only() -> None:
 
 def test_passes_run_daemons_that_have_their_section() -> None:
     found = files(PLANS["objects"])
-    for one in swift_upkeep.PASSES:
+    for one in (*swift_upkeep.PASSES, swift_upkeep.MOVE):
         text = found[f"/etc/systemd/system/{one.name}.service"].content
         for daemon, conf in re.findall(r"^ExecStart=/usr/bin/swift-(\S+) (\S+) once$", text, re.M):
             assert parse(found[conf].content).has_section(daemon), daemon
+
+
+def test_a_pass_with_the_old_rings_ends_before_accounts_move() -> None:
+    plan = PLANS["objects"]
+    (step,) = swift.place_operations(plan)
+    assert isinstance(step, Step)
+    order = re.findall(r"systemctl (?:--no-block )?(\S+) solostack-swift-(\S+).service", step.run)
+    assert order == [("stop", "upkeep"), ("start", "move"), ("start", "upkeep")]
+    phases = roles.node_bundle(plan, plan.node(Role.STORAGE), authorized_key="").phases
+    assert step in phases[-1].lanes[0].operations, "rsync runs by then"
 
 
 def test_an_emulated_node_rests_longer() -> None:

@@ -270,6 +270,7 @@ def _storage(plan: Plan, node: NodePlan, *, running: bool) -> tuple[Phase, ...]:
                 *nfs.nfs_units(plan, running=running),
             ),
         ),
+        _lanes("objects", {"swift": swift.place_operations(plan)}),
     )
 
 

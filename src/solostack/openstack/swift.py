@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from solostack.engine.operations import File, Operation, Step, Unit
+from solostack.engine.operations import File, Operation, Unit
 from solostack.openstack import auth, swift_conf, swift_upkeep
 from solostack.openstack.auth import CatalogService
 from solostack.openstack.ini import BANNER
@@ -137,12 +137,20 @@ def swift_operations(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
             inputs=(RINGS_WANTED, RINGS.path, package_files("python3-swift")),
             results=tuple(f"{CONF}/{kind}.ring.gz" for kind in SERVERS),
         ),
-        Step(
-            name="objects to their places",
-            run=swift_upkeep.START,
-            when_changed=(RINGS_WANTED,),
-        ),
     )
+
+
+def place_operations(plan: Plan) -> tuple[Operation, ...]:
+    """Return what brings objects to the disks that the rings name, once all units run."""
+    if not wanted(plan):
+        return ()
+    step = once(
+        "swift-places",
+        swift_upkeep.START,
+        inputs=(RINGS_WANTED,),
+        timeout_s=swift_upkeep.MOVE_TIMEOUT_S,
+    )
+    return (step,)
 
 
 def swift_units(plan: Plan, *, running: bool = True) -> tuple[Operation, ...]:

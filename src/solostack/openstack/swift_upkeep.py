@@ -22,12 +22,15 @@ REST_EMULATED = "30min"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """Daemons that run one after the other. first is the time of the first run after a boot."""
+    """Daemons that run one after the other. first is the time of the first run after a boot.
+
+    first "": there is no timer for it.
+    """
 
     name: str
     purpose: str
     daemons: tuple[tuple[str, str], ...]
-    first: str
+    first: str = ""
 
 
 UPKEEP = Pass(
@@ -54,27 +57,36 @@ AUDIT = Pass(
     ),
     first="6h",
 )
+MOVE = Pass(
+    name="solostack-swift-move",
+    purpose="Swift: bring accounts and containers to the disks that changed rings name",
+    daemons=(
+        ("account-replicator", "account-server"),
+        ("container-replicator", "container-server"),
+    ),
+)
 PASSES = (UPKEEP, AUDIT)
 AUDIT_REST = "1d"
+MOVE_TIMEOUT_S = 900
 START = f"""\
-systemctl -q is-active {UPKEEP.name}.timer || exit 0
-systemctl --no-block start {UPKEEP.name}.service
+if systemctl -q is-active {UPKEEP.name}.timer; then
+    systemctl stop {UPKEEP.name}.service
+    systemctl start {MOVE.name}.service
+    systemctl --no-block start {UPKEEP.name}.service
+fi
 """
-"""After the rings changed, objects begin to move at once."""
+"""After the rings changed, when all units run. A pass that runs may have read the old ones, so it
+begins anew. New containers are refused (404) while their account is not where the rings say: the
+container server tells only that disk of them. So this ends when accounts and containers, which are
+small, are there; objects, which are found on either disk, begin to move."""
 
 
 def upkeep_files(plan: Plan) -> tuple[Operation, ...]:
     """Return the units of both passes and their timers."""
     emulated = not plan.host(plan.node(Role.STORAGE).host).kvm
     rests = {UPKEEP.name: REST_EMULATED if emulated else REST, AUDIT.name: AUDIT_REST}
-    return tuple(
-        file
-        for one in PASSES
-        for file in (
-            File(path=f"{SYSTEMD}/{one.name}.service", content=render_service(one)),
-            File(path=_timer(one), content=render_timer(one, rests[one.name])),
-        )
-    )
+    timers = (File(path=_timer(one), content=render_timer(one, rests[one.name])) for one in PASSES)
+    return (*timers, *(_service(one) for one in (*PASSES, MOVE)))
 
 
 def upkeep_units(*, running: bool) -> tuple[Operation, ...]:
@@ -85,7 +97,8 @@ def upkeep_units(*, running: bool) -> tuple[Operation, ...]:
 
 
 def render_service(one: Pass) -> str:
-    """Render the unit that runs a pass: last in line for processor and disks."""
+    """Render the unit that runs a pass; by a timer it is last in line for processor and disks."""
+    behind = "Nice=19\nIOSchedulingClass=idle\n" if one.first else ""
     commands = "".join(
         f"ExecStart=/usr/bin/swift-{daemon} /etc/swift/{conf}.conf once\n"
         for daemon, conf in one.daemons
@@ -101,9 +114,7 @@ User=swift
 Group=swift
 WorkingDirectory=~
 CacheDirectory=swift
-Nice=19
-IOSchedulingClass=idle
-{commands}"""
+{behind}{commands}"""
 
 
 def render_timer(one: Pass, rest: str) -> str:
@@ -119,6 +130,10 @@ OnUnitInactiveSec={rest}
 [Install]
 WantedBy=timers.target
 """
+
+
+def _service(one: Pass) -> File:
+    return File(path=f"{SYSTEMD}/{one.name}.service", content=render_service(one))
 
 
 def _timer(one: Pass) -> str:
