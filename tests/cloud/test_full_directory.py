@@ -85,7 +85,7 @@ def users(full: Operator, *words: str, given: str = "") -> Any:
     """Run `solostack users`, with a line of standard input; the answer has the status too."""
     command = (sys.executable, "-m", "solostack", "users", *words, "-f", str(full.site), "--json")
     feed = ("sh", "-c", 'printf "%s\\n" "$0" | "$@"', given, *command)
-    done = full.run(*feed, timeout_s=180)
+    done = full.run(*feed, timeout_s=420)
     assert "Traceback" not in done.stdout + done.stderr
     return json.loads(done.stdout) | {"status": done.returncode}
 
@@ -124,14 +124,18 @@ def test_a_user_by_command_from_beginning_to_end(full: Operator) -> None:
     weak = users(full, "add", "eve", "--stdin", given="short")
     assert weak["status"] == ExitCode.USAGE
     assert "at least 10 characters" in weak["error"]["message"]
-    assert users(full, "add", "eve", "--group", "makers", "--stdin", given=PASSWORD)["status"] == 0
+    added = users(full, "add", "eve", "--group", "makers", "--stdin", given=PASSWORD)
+    assert added["status"] == 0, added
     old = given(full, "eve", PASSWORD)
-    made = users(full, "passwd", "eve", "--generate")["password"]
+    answer = users(full, "passwd", "eve", "--generate")
+    assert answer["status"] == 0, answer
+    made = answer["password"]
     assert login(full, "eve", PASSWORD)[0] == 401
     assert use(full, old) == 401, "who is logged in by an old password is out too"
     time.sleep(A_SECOND_S)
     token, others = given(full, "eve", made), given(full, "ada", first_password(full, "ada"))
-    assert users(full, "disable", "eve")["status"] == 0
+    disabled = users(full, "disable", "eve")
+    assert disabled["status"] == 0, disabled
     assert login(full, "eve", made)[0] == 401
     assert (use(full, token), use(full, others)) == (401, 200)
     rows = {row["name"]: row for row in users(full, "list")["users"]}
@@ -139,7 +143,8 @@ def test_a_user_by_command_from_beginning_to_end(full: Operator) -> None:
     assert rows["eve"]["groups"] == ["makers"]
     # Nothing of this is for `up` to put right.
     assert full.solostack("up", "--yes") == {"pending": []}
-    assert users(full, "remove", "eve", "--yes")["status"] == 0
+    removed = users(full, "remove", "eve", "--yes")
+    assert removed["status"] == 0, removed
     assert "eve" not in {row["name"] for row in users(full, "list")["users"]}
 
 
