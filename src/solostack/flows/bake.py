@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from solostack.doors.process import Executor, LocalExecutor
-from solostack.doors.progress import Progress
+from solostack.doors.progress import Progress, Step
 from solostack.flows.deployment import HOST_CACHE, host_executors, role_recipe
+from solostack.flows.parallel import run_together
 from solostack.host.bundle import HOST_PACKAGES
 from solostack.images.recipes import Recipe, host_recipe
 from solostack.images.trees import build_tree, missing_trees, tree_path
@@ -16,6 +18,8 @@ from solostack.site.model import Role
 from solostack.site.releases import RELEASES
 
 DEFAULT_RELEASE = "2025.1"
+# A build waits for the network and for one processor, by turns.
+BUILDS_AT_ONCE = 2
 
 
 def cache_home() -> Path:
@@ -41,13 +45,24 @@ def bake_trees(
     executor: Executor | None = None,
     cache: str | None = None,
 ) -> dict[str, str]:
-    """Build what is missing, one after the other; return each tree's root directory by name."""
+    """Build what is missing; return each tree's root directory by name."""
     machine = executor or LocalExecutor()
     where = cache or str(cache_home())
-    for recipe in missing_trees(machine, where, recipes):
-        with progress.step(f"tree {recipe.name}") as step:
-            build_tree(machine, where, recipe, step)
+    build_missing(machine, where, recipes, progress)
     return {recipe.name: tree_path(where, recipe) for recipe in recipes}
+
+
+def build_missing(
+    machine: Executor, cache: str, recipes: tuple[Recipe, ...], progress: Progress | Step
+) -> None:
+    """Build the trees that a cache has not, some at the same time, each as a step of progress."""
+
+    def build(recipe: Recipe) -> None:
+        with progress.step(f"tree {recipe.name}") as step:
+            build_tree(machine, cache, recipe, step)
+
+    missing = missing_trees(machine, cache, recipes)
+    run_together([functools.partial(build, one) for one in missing], at_once=BUILDS_AT_ONCE)
 
 
 def bake_on_hosts(loaded: LoadedSite, progress: Progress) -> dict[str, str]:

@@ -12,27 +12,43 @@ STOP_INTERVAL_S = 0.5
 Result = TypeVar("Result")
 
 
-def run_together(works: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Run every callable in a thread of its own and return their results in order.
+def run_together(
+    works: Sequence[Callable[[], Result]], *, at_once: int | None = None
+) -> list[Result]:
+    """Run every callable in a thread and return their results in order.
+
+    All run at the same time, or at_once of them; the others begin in order as those end.
 
     The first failure, or Ctrl-C, ends every command that still runs, and is raised when all have
     ended: whatever runs here can be run again.
     """
     if not works:
         return []
-    with concurrent.futures.ThreadPoolExecutor(max_workers=len(works)) as pool:
-        futures = [pool.submit(work) for work in works]
+    failures: list[BaseException] = []
+
+    def begin(work: Callable[[], Result]) -> Result:
+        if failures:
+            raise concurrent.futures.CancelledError
         try:
-            done, left = concurrent.futures.wait(
+            return work()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=at_once or len(works)) as pool:
+        futures = [pool.submit(begin, work) for work in works]
+        try:
+            _, left = concurrent.futures.wait(
                 futures, return_when=concurrent.futures.FIRST_EXCEPTION
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            failures.append(interrupt)
             _stop(futures)
             raise
-        failed = next((future for future in futures if future in done and future.exception()), None)
-        if failed is not None:
+        if failures:
             _stop(left)
-        return [future.result() for future in ((failed,) if failed else futures)]
+            raise failures[0]
+        return [future.result() for future in futures]
 
 
 def _stop(futures: Iterable[concurrent.futures.Future[Result]]) -> None:

@@ -10,11 +10,12 @@ from solostack.doors.progress import Step
 from solostack.engine.apply import Report, apply_bundle
 from solostack.errors import CommandError, ConfigureError
 from solostack.flows import cloud_files
+from solostack.flows.bake import build_missing
 from solostack.flows.deployment import HOST_CACHE, Deployment
 from solostack.flows.guarded import apply_guarded
 from solostack.flows.parallel import run_together
 from solostack.images.disks import make_disk
-from solostack.images.trees import build_tree, missing_trees, tree_path
+from solostack.images.trees import tree_path
 from solostack.machines.domain import node_directory
 from solostack.machines.operations import machine_bundle
 from solostack.machines.readiness import wait_for_ports
@@ -50,10 +51,7 @@ def bake(deployment: Deployment, step: Step) -> None:
     for host in deployment.plan.hosts:
         nodes = tuple(node for node in deployment.plan.nodes if node.host == host.name)
         recipes = tuple(deployment.recipe(node) for node in nodes)
-        executor = deployment.host(host.name)
-        for recipe in missing_trees(executor, HOST_CACHE, recipes):
-            with step.step(f"tree {recipe.name}") as part:
-                build_tree(executor, HOST_CACHE, recipe, part)
+        build_missing(deployment.host(host.name), HOST_CACHE, recipes, step)
 
 
 def apply_base(deployment: Deployment, host: HostPlan, step: Step) -> Report:

@@ -1,6 +1,7 @@
 # Builds one tree, on the machine that keeps the cache. Arguments: CACHE NAME SUITE PACKAGES UNITS
 # (UNITS, separated by spaces, are disabled in it).
-# Made by mmdebstrap(1); the cache of .deb files is shared by all trees (sync-in, sync-out).
+# Made by mmdebstrap(1). The cache of .deb files is shared by all trees, also by those that are being
+# built at the same time: a file gets its name there when it is whole.
 set -eu
 umask 022
 cache=$1 name=$2 suite=$3 packages=$4 units=${5:-}
@@ -23,6 +24,15 @@ mkdir -p "$1/var/cache/apt/archives" "$1/etc/initramfs-tools/conf.d" "$1/etc/apt
 printf 'MODULES=list\nCOMPRESS=zstd\n' >"$1/etc/initramfs-tools/conf.d/solostack"
 printf 'virtio_pci\nvirtio_blk\nvirtio_net\next4\n' >"$1/etc/initramfs-tools/modules"
 HOOK
+cat >"$work/keep" <<'HOOK'
+#!/bin/sh
+set -eu
+for deb in "$1"/var/cache/apt/archives/*.deb; do
+    [ ! -e "$KEPT_DEBS/${deb##*/}" ] || continue
+    cp "$deb" "${0%/*}/whole"
+    mv "${0%/*}/whole" "$KEPT_DEBS/${deb##*/}"
+done
+HOOK
 cat >"$work/finish" <<'HOOK'
 #!/bin/sh
 # What tells one machine from another must not be in a golden tree.
@@ -34,7 +44,8 @@ rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/var/lib/rabbitmq/.erlang.coo
 rm -f "$1/etc/resolv.conf"
 : >"$1/etc/resolv.conf"
 HOOK
-chmod 755 "$work/prepare" "$work/finish"
+chmod 755 "$work/prepare" "$work/keep" "$work/finish"
+export KEPT_DEBS="$debs"
 # The machine's own sources, with the wanted suite in place of its own: a mirror that works here.
 . /etc/os-release
 sources=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 'Component: main' |
@@ -46,13 +57,12 @@ mmdebstrap --verbose --mode=root --variant=minbase --components=main \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='force-confold' --dpkgopt='force-unsafe-io' --skip=download/empty --skip=essential/unlink \
     --setup-hook="$work/prepare" --setup-hook="sync-in $debs /var/cache/apt/archives/" \
-    --customize-hook="sync-out /var/cache/apt/archives $debs" --customize-hook="$work/finish" \
+    --customize-hook="$work/keep" --customize-hook="$work/finish" \
     --include="$packages" "$suite" "$work/root" - 2>&1 <<SOURCES
 $sources
 SOURCES
 [ -z "$units" ] || chroot "$work/root" systemctl -q disable $units
-rm -f "$work/prepare" "$work/finish"
-rm -rf "$debs/partial" "$debs/lock"
+rm -f "$work/prepare" "$work/keep" "$work/finish"
 chroot "$work/root" dpkg-query -W -f '${Package} ${Version}\n' >"$work/manifest"
 sync -f "$work"
 mv "$work" "$trees/$name"
