@@ -16,26 +16,33 @@ SCRIPT_PATH = "/usr/local/lib/solostack/switch-ports"
 UNIT = "solostack-ports.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 
-# 0x101 is IFF_PROMISC and IFF_UP of linux/if.h: a port that the switch has taken is promiscuous,
-# and after that its flags are libvirt's alone. A tap may go while it is looked at.
+# 0x101 is IFF_PROMISC and IFF_UP of linux/if.h. The switch may be first: then libvirt sets the tap
+# up in a moment, and there is nothing to put right. A tap may go while it is looked at.
 _SCRIPT_TEXT = """#!/bin/bash
-# Sets the taps of instances up that the userspace switch left down: at each event of the kernel's
-# links, and every 10 s without any.
+# Sets the taps of instances up that the userspace switch left down: those that stay so for over a
+# second. Looks at each event of the kernel's links, and every 10 s without any.
 set -u
-mend() {
-    local path flags name
+declare -A since=()
+look() {
+    local path flags name found=" "
     for path in /sys/class/net/tap*/flags; do
         { read -r flags <"$path"; } 2>/dev/null || continue
         [ $((flags & 0x101)) = $((0x100)) ] || continue
         name=${path%/flags} name=${name##*/}
+        found+="$name "
+        since[$name]=${since[$name]-$SECONDS}
+        [ $((SECONDS - ${since[$name]})) -ge 2 ] || continue
         ip link set dev "$name" up && echo "$name was left down by the switch: set up"
+    done
+    for name in "${!since[@]}"; do
+        [[ $found == *" $name "* ]] || unset "since[$name]"
     done
 }
 exec {events}< <(exec ip -o monitor link)
 status=0
 while [ "$status" = 0 ] || [ "$status" -gt 128 ]; do
-    mend
-    read -r -t 10 -u "$events" _
+    look
+    read -r -t $((${#since[@]} ? 1 : 10)) -u "$events" _
     status=$?
 done
 exit 1
