@@ -121,3 +121,32 @@ def test_a_project_whose_volumes_are_kept_goes_only_without_any(
     cloud = Tidy(there)
     closing.clean_project(cloud, "verify", 1, report.Changes(), keep_volumes=True)  # type: ignore[arg-type]
     assert (cloud.deleted == []) is stays
+
+
+class Scheduler:
+    """What Cinder's scheduler has heard of room, look by look; the last answer stays."""
+
+    def __init__(self, *answers: float | None) -> None:
+        self.answers = list(answers)
+
+    def get(self, *_: str, **__: str) -> dict[str, Any]:
+        free = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        room = {"total_capacity_gb": 4.0, "free_capacity_gb": free, "provisioned_capacity_gb": 0}
+        return {"pools": [] if free is None else [{"name": "lvm", "capabilities": room}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "ok", "told"),
+    [
+        ((None, None, 4.0), True, "lvm: 4.0 of 4.0 GiB free"),
+        ((0.5, 4.0), False, "lvm: 0.5 of 4.0 GiB free"),
+        ((None,), False, "knows of no place"),
+    ],
+)
+def test_room_is_waited_for_until_the_scheduler_has_heard_of_any(
+    answers: tuple[float | None, ...], *, ok: bool, told: str
+) -> None:
+    one = report.Finding("room for volumes")
+    volumes._check_room(Scheduler(*answers), one, 1)  # type: ignore[arg-type]
+    assert one.ok is ok
+    assert told in one.detail

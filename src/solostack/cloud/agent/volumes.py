@@ -41,7 +41,7 @@ def verify_volumes(request: Body) -> Body:
     with finding("room for volumes") as one:
         # What an earlier run left would take the room.
         remove_volumes(boss, project_id, limit_s)
-        _check_room(boss, one)
+        _check_room(boss, one, request["settle_s"])
     with ThreadPoolExecutor(max_workers=1) as pool:
         imaging = pool.submit(project.from_image, request["image"])
         volume = project.make_and_extend()
@@ -165,8 +165,16 @@ def _is_up(row: Body) -> bool:
     return bool(row["state"] == "up" and row["status"] == "enabled")
 
 
-def _check_room(cloud: Cloud, one: Finding) -> None:
-    rows = pools(cloud)
+def _check_room(cloud: Cloud, one: Finding, limit_s: float) -> None:
+    """Look for room, once the scheduler has heard of any: cinder-volume tells it every 60 s.
+
+    It may be up for that long before (backend_stats_polling_interval in cinder.conf).
+    """
+    wait = Wait(limit_s)
+    while not (rows := pools(cloud)) and wait.left(
+        "waiting until Cinder's scheduler hears of room"
+    ):
+        pass
     one.detail = ", ".join(
         f"{row['name']}: {row['free_gib']:.1f} of {row['total_gib']:.1f} GiB free, "
         f"{row['promised_gib']:.0f} GiB promised"
