@@ -14,7 +14,6 @@ import argparse
 import collections
 import dataclasses
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -53,9 +52,8 @@ AT_ONCE_SHOWN = re.compile(r"^tests/\S+::.* (FAILED|ERROR)\b")
 SKIPPED = re.compile(r"^SKIPPED\b")
 # What pytest marks as the reason, and the names with which it ends.
 REASON = re.compile(r"^(E  |(FAILED|ERROR)\b)")
-REASON_LINES = 12
-# pytest cuts its last lines to the terminal's width.
-WIDTH = "400"
+# An assertion says what is wrong at its beginning, a command of ours at the end of its output.
+FIRST_LINES, LAST_LINES = 6, 12
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +84,15 @@ class Outcome:
         return [line for line in self._lines() if SKIPPED.match(line)]
 
     def reasons(self) -> list[str]:
-        """Return the lines of its output that say what failed: the first ones of each reason."""
+        """Return the lines of its output that say what failed: both ends of each reason."""
+        told = []
         groups = itertools.groupby(self._lines(), key=lambda line: bool(REASON.match(line)))
-        return [
-            line
-            for wanted, lines in groups
-            if wanted
-            for line in itertools.islice(lines, REASON_LINES)
-        ]
+        for _, lines in (group for group in groups if group[0]):
+            reason = list(lines)
+            if len(reason) > FIRST_LINES + LAST_LINES:
+                reason[FIRST_LINES:-LAST_LINES] = ["E   ..."]
+            told += reason
+        return told
 
     def _lines(self) -> list[str]:
         return self.lane.log.read_text().splitlines()
@@ -146,7 +145,6 @@ class Lanes:
         with subprocess.Popen(
             argv,
             cwd=ROOT,
-            env={**os.environ, "COLUMNS": WIDTH},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -153,6 +153,19 @@ def test_one_failure_fails_the_run_and_is_shown_whole(suite: Path) -> None:
     assert name == "FAILED tests/host/test_bad.py::test_no - assert 7 == 8"
 
 
+def test_both_ends_of_a_long_reason_are_shown_last(suite: Path) -> None:
+    add(
+        suite, "long", 'def test_no():\n    assert False, "\\n".join(map(str, range(1000, 2000)))\n'
+    )
+    with start(suite) as process:
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    last = said[said.rindex("FAILED lane") :]
+    assert "1000" in last
+    assert "1999" in last
+    assert "1500" not in last
+
+
 def test_a_file_that_cannot_be_read_fails_the_run(suite: Path) -> None:
     add(suite, "broken", "import nothing_of_this_name\n")
     add(suite, "good", "def test_yes():\n    pass\n")
