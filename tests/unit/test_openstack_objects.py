@@ -173,10 +173,10 @@ def test_a_pass_with_the_old_rings_ends_before_accounts_move() -> None:
     assert step in phases[-1].lanes[0].operations, "rsync runs by then"
 
 
-def test_an_emulated_node_rests_longer() -> None:
-    timer = f"/etc/systemd/system/{swift_upkeep.UPKEEP.name}.timer"
-    assert "OnUnitInactiveSec=5min\n" in files(PLANS["objects"])[timer].content
-    assert "OnUnitInactiveSec=30min\n" in files(PLANS["objects-plain"])[timer].content
+@pytest.mark.parametrize(("name", "rest"), [("objects", "5min"), ("objects-plain", "30min")])
+def test_an_emulated_node_rests_longer(name: str, rest: str) -> None:
+    timer = files(PLANS[name])[f"/etc/systemd/system/{swift_upkeep.UPKEEP.name}.timer"].content
+    assert f"OnActiveSec={rest}\nOnUnitInactiveSec={rest}\n" in timer
 
 
 @pytest.mark.parametrize(

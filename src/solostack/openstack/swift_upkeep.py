@@ -15,22 +15,21 @@ from solostack.plan.model import Plan
 from solostack.site.model import Role
 
 SYSTEMD = "/etc/systemd/system"
-# An idle pass starts seven programs: 15 s of a processor, two minutes of an emulated one.
-REST = "5min"
-REST_EMULATED = "30min"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """Daemons that run one after the other. first is the time of the first run after a boot.
+    """Daemons that run one after the other.
 
-    first "": there is no timer for it.
+    first is the time from a boot to the first run, rest that from the end of one run to the next;
+    both "": there is no timer for it.
     """
 
     name: str
     purpose: str
     daemons: tuple[tuple[str, str], ...]
     first: str = ""
+    rest: str = ""
 
 
 UPKEEP = Pass(
@@ -46,6 +45,7 @@ UPKEEP = Pass(
         ("object-replicator", "object-server"),
     ),
     first="5min",
+    rest="5min",
 )
 AUDIT = Pass(
     name="solostack-swift-audit",
@@ -56,6 +56,7 @@ AUDIT = Pass(
         ("object-auditor", "object-server"),
     ),
     first="6h",
+    rest="1d",
 )
 MOVE = Pass(
     name="solostack-swift-move",
@@ -66,7 +67,9 @@ MOVE = Pass(
     ),
 )
 PASSES = (UPKEEP, AUDIT)
-AUDIT_REST = "1d"
+# An idle upkeep starts seven programs: 15 s of a processor, two to four minutes of an emulated one,
+# which would come between a boot and the checks after it.
+EMULATED = "30min"
 MOVE_TIMEOUT_S = 900
 START = f"""\
 if systemctl -q is-active {UPKEEP.name}.timer; then
@@ -84,8 +87,9 @@ small, are there; objects, which are found on either disk, begin to move."""
 def upkeep_files(plan: Plan) -> tuple[Operation, ...]:
     """Return the units of both passes and their timers."""
     emulated = not plan.host(plan.node(Role.STORAGE).host).kvm
-    rests = {UPKEEP.name: REST_EMULATED if emulated else REST, AUDIT.name: AUDIT_REST}
-    timers = (File(path=_timer(one), content=render_timer(one, rests[one.name])) for one in PASSES)
+    slow = dataclasses.replace(UPKEEP, first=EMULATED, rest=EMULATED)
+    passes = (slow if emulated else UPKEEP, AUDIT)
+    timers = (File(path=_timer(one), content=render_timer(one)) for one in passes)
     return (*timers, *(_service(one) for one in (*PASSES, MOVE)))
 
 
@@ -117,15 +121,15 @@ CacheDirectory=swift
 {behind}{commands}"""
 
 
-def render_timer(one: Pass, rest: str) -> str:
-    """Render a pass's timer: rest is the time from the end of one run to the next."""
+def render_timer(one: Pass) -> str:
+    """Render a pass's timer."""
     return f"""\
 {BANNER}[Unit]
 Description={one.purpose}
 
 [Timer]
 OnActiveSec={one.first}
-OnUnitInactiveSec={rest}
+OnUnitInactiveSec={one.rest}
 
 [Install]
 WantedBy=timers.target
