@@ -14,8 +14,10 @@ from solostack.flows.proofs import Add, Proof, ask_agent
 from solostack.flows.verify_parts import Part
 from solostack.site.model import Role
 
-# For each wait: an emulated storage node needs a minute for what takes a second elsewhere.
+# For each wait: an emulated storage node needs a minute for what takes a second elsewhere, and many
+# where the host is busy: each of some ten commands per volume starts slowly.
 VOLUME_TIMEOUT_S = 420.0
+VOLUME_TIMEOUT_EMULATED_S = 900.0
 _HAS_INITIATOR = b"modprobe -q iscsi_tcp; [ -d /sys/class/iscsi_transport/tcp ]\n"
 
 
@@ -25,7 +27,9 @@ def volume_proofs(deployment: Deployment, controller: Caller) -> tuple[Proof, ..
     if plan.storage is None or plan.storage.cinder is None:
         return ()
 
-    node = deployment.node(plan.node(Role.STORAGE))
+    storage = plan.node(Role.STORAGE)
+    node = deployment.node(storage)
+    kvm = plan.host(storage.host).kvm
 
     def make(add: Add, step: Step) -> None:
         if _is_off(node, add):
@@ -39,7 +43,7 @@ def volume_proofs(deployment: Deployment, controller: Caller) -> tuple[Proof, ..
             probes.VOLUME_CHECKS,
             add=add,
             step=step,
-            timeout_s=VOLUME_TIMEOUT_S,
+            timeout_s=VOLUME_TIMEOUT_S if kvm else VOLUME_TIMEOUT_EMULATED_S,
         )
 
     names = tuple(check.name for check in probes.VOLUME_CHECKS)
