@@ -12,6 +12,7 @@ from solostack.engine.operations import Directory, File, Operation, Unit
 from solostack.openstack import auth, ceph, storage_disks, volumes
 from solostack.openstack.auth import CatalogService
 from solostack.openstack.ini import Section, render_ini
+from solostack.openstack.programs import program
 from solostack.openstack.schema import DatabaseUser, schema_step
 from solostack.openstack.uwsgi import UwsgiApp, render_uwsgi
 from solostack.plan.model import NodePlan, Plan
@@ -42,6 +43,7 @@ VOLUME_DROPIN = "/etc/systemd/system/cinder-volume.service.d/solostack.conf"
 TGT_DROPIN = "/etc/systemd/system/tgt.service.d/solostack.conf"
 ROOT_WRAP = "/usr/local/sbin/cinder-rootwrap"
 SUDOERS = "/etc/sudoers.d/solostack-cinder"
+VOLUME_PROGRAM = program("cinder_volume")
 OVERSUBSCRIPTION = "2.0"
 """How much more may be promised than the pool holds: volumes are thin, and snapshots count whole.
 
@@ -150,6 +152,7 @@ def storage_operations(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
     rbd = ceph.cluster(plan)
     own = (
         File(path=CONF, content=render_volume(plan, node), mode=0o640, group="cinder"),
+        VOLUME_PROGRAM,
         File(path=VOLUME_DROPIN, content=render_volume_dropin(plan)),
     )
     if rbd is not None:
@@ -172,7 +175,12 @@ def storage_units(plan: Plan, *, running: bool = True) -> tuple[Operation, ...]:
     if not wanted(plan):
         return tuple(off.values())
     rbd = ceph.cluster(plan)
-    inputs = (CONF, VOLUME_DROPIN, *((ceph.CONF, ceph.keyring_path(rbd)) if rbd else ()))
+    inputs = (
+        CONF,
+        VOLUME_PROGRAM.path,
+        VOLUME_DROPIN,
+        *((ceph.CONF, ceph.keyring_path(rbd)) if rbd else ()),
+    )
     # Never restarted for a change of its files: that would break every attached volume's session.
     target = Unit(name=tgt, running=running) if volumes.on_lvm(plan) else off[tgt]
     return (target, Unit(name=volume, running=running, restart_on=inputs, timeout_s=600))
@@ -279,11 +287,19 @@ def _quotas(plan: Plan) -> Section:
 
 
 def render_volume_dropin(plan: Plan) -> str:
-    """Render an addition to cinder-volume's unit: it starts when the volume group is there."""
+    """Render an addition to cinder-volume's unit: it starts when the volume group is there.
+
+    Debian's script would start /usr/bin/cinder-volume with the same argument.
+    """
     waits = ""
     if volumes.on_lvm(plan):
         waits = f"ExecStartPre=+/usr/sbin/vgs -q --noheadings {storage_disks.VOLUME_GROUP}\n"
-    return f"{storage_disks.AFTER_DISKS}\n[Service]\n{waits}RestartSec=10\nTimeoutStopSec=60\n"
+    start = (
+        f"ExecStart=\nExecStart=/usr/bin/python3 -I {VOLUME_PROGRAM.path} --config-file={CONF}\n"
+    )
+    return (
+        f"{storage_disks.AFTER_DISKS}\n[Service]\n{waits}{start}RestartSec=10\nTimeoutStopSec=60\n"
+    )
 
 
 def _app(plan: Plan) -> UwsgiApp:
