@@ -159,7 +159,7 @@ def test_an_expired_certificate_is_told_and_up_mends_it(full: Operator) -> None:
     ]
     assert found["severity"] == "warning"
     assert "front_door expired on" in found["what"]
-    value = full.solostack("up", "--yes")
+    value = full.solostack("up", "--yes", "--verify=front-door", "--verify=dashboard")
     assert [one["where"] for one in value["pending"]] == ["controller"]
     assert value["verify"]["ok"], value["verify"]
     assert full.solostack("status")["front_door"]["ok"]

@@ -179,7 +179,7 @@ def test_images_in_swift_are_read_back_and_files_stay_readable(full: Operator) -
     openstack(full, made.format("in-files"))
     try:
         full.site.write_text(site.replace("images_in_swift: false", "images_in_swift: true"))
-        assert full.solostack("up", "--yes")["verify"]["ok"]
+        assert full.solostack("up", "--yes", "--verify=objects")["verify"]["ok"]
         openstack(full, made.format("in-swift"))
         # Glance itself remembers where each image is, and reads it from there alone.
         stores = {name: store_of(full, name) for name in ("in-files", "in-swift")}
@@ -188,7 +188,7 @@ def test_images_in_swift_are_read_back_and_files_stay_readable(full: Operator) -
         for name in ("in-files", "in-swift"):
             openstack(full, "set -e\n" + check.format(name))
         full.site.write_text(site)
-        assert full.solostack("up", "--yes")["verify"]["ok"]
+        assert full.solostack("up", "--yes", "--verify=objects")["verify"]["ok"]
         for name in ("in-files", "in-swift"):
             openstack(full, "set -e\n" + check.format(name))
         openstack(full, "openstack image delete in-files in-swift; rm /tmp/in-files /tmp/in-swift")
@@ -360,7 +360,9 @@ def test_a_further_disk_is_attached_while_the_node_runs(full: Operator) -> None:
     # A pass that read the old rings must not keep accounts where they are.
     on_node(full, "storage", "systemctl --no-block start solostack-swift-upkeep.service\n")
 
-    assert full.solostack("up", "--yes")["verify"]["ok"]
+    value = full.solostack("up", "--yes", "--verify=disks", "--verify=objects")
+    assert value["verify"]["ok"]
+    assert {"objects: put, get, delete"} <= {one["name"] for one in value["verify"]["checks"]}
 
     after = swift_disks(full)
     assert set(after) == {*before, f"swift{wanted}"}

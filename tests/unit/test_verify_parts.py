@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -12,13 +13,22 @@ from solostack.cloud.probes import CheckResult
 from solostack.doors.process import Completed
 from solostack.doors.progress import Progress, Step
 from solostack.errors import UsageError
+from solostack.flows.deployment import Deployment, make_deployment, site_state
 from solostack.flows.proofs import Add, Proof
-from solostack.flows.verify import Machine, VerifyContext, VerifyReport, verify
+from solostack.flows.verify import (
+    Machine,
+    VerifyContext,
+    VerifyReport,
+    require_parts_of,
+    verify,
+)
 from solostack.flows.verify_parts import Part, require_parts
 from solostack.plan.build import build_plan
 from solostack.plan.model import HostFacts, Plan
+from solostack.site.loader import load_site
 from solostack.site.model import Site
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SERVICES = {Part.DIRECTORY, Part.DISKS, Part.VOLUMES}
 
 
@@ -120,9 +130,7 @@ def test_a_part_of_what_a_site_does_not_have_is_refused() -> None:
     require_parts({Part.DISKS, Part.UNITS, Part.INSTANCES}, SERVICES, "cloud")
     with pytest.raises(UsageError, match="cloud has nothing of dashboard to verify") as refused:
         require_parts([Part.DASHBOARD], SERVICES, "cloud")
-    assert refused.value.hint == (
-        "--only takes of this site: units, directory, disks, instances, volumes"
-    )
+    assert refused.value.hint == ("parts of this site: units, directory, disks, instances, volumes")
 
 
 def test_a_console_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,3 +142,20 @@ def test_a_console_does_not_command_the_terminal(capsys: pytest.CaptureFixture[s
     assert "\x1b" not in shown
     assert "SOLOSTACK DHCP none" in shown
     assert "[bold]as it is" in shown
+
+
+def test_up_takes_the_parts_that_its_site_has(tmp_path: Path) -> None:
+    facts = HostFacts(
+        name="phys1", cores=8, memory_mib=32768, disk_gib=500, kvm=True, openvswitch_module=True
+    )
+
+    def deployment(example: str) -> Deployment:
+        loaded = load_site(EXAMPLES / f"{example}.yaml")
+        state = site_state(loaded, tmp_path)
+        state.create()
+        return make_deployment(loaded, state, {"phys1": facts})
+
+    require_parts_of(deployment("full"), [Part.OBJECTS, Part.UNITS])
+    require_parts_of(deployment("minimal"), ())
+    with pytest.raises(UsageError, match="has nothing of objects to verify"):
+        require_parts_of(deployment("minimal"), [Part.OBJECTS])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from solostack.doors.progress import Progress, Step
 from solostack.engine.apply import Report, apply_bundle
@@ -30,7 +30,8 @@ from solostack.flows.deployment import (
 from solostack.flows.facts import known_facts, prove_facts
 from solostack.flows.parallel import run_together
 from solostack.flows.placed_certificates import keep_placed
-from solostack.flows.verify import VerifyReport, deployment_context, verify
+from solostack.flows.verify import VerifyReport, deployment_context, require_parts_of, verify
+from solostack.flows.verify_parts import Part
 from solostack.host.check_model import Subject
 from solostack.host.snapshot_take import keep_before
 from solostack.images.trees import missing_trees
@@ -100,6 +101,10 @@ class Up:
             keep_placed(self.deployment.state, certificates)
         return self.pending
 
+    def require_parts(self, only: Collection[Part]) -> None:
+        """Raise UsageError for parts to verify that the site has nothing of."""
+        require_parts_of(self.deployment, only)
+
     def require_fit(self, progress: Progress) -> None:
         """Look at the hosts as `check` does. HostError for one that is not fit for the site.
 
@@ -114,13 +119,13 @@ class Up:
             ]
         )
 
-    def work(self, progress: Progress) -> VerifyReport:
-        """Do what is missing and verify the cloud."""
+    def work(self, progress: Progress, *, only: Collection[Part] = ()) -> VerifyReport:
+        """Do what is missing and verify the cloud, or only parts of it."""
         state = self.deployment.state
         state.write_json(JOURNAL, {"finished": False})
         self.deployment.write_known_hosts()
         certificates = _certificates(self.deployment)
-        report = _work(self.deployment, progress)
+        report = _work(self.deployment, progress, only)
         keep_placed(state, certificates)
         if report.ok:
             state.write_json(JOURNAL, {"finished": True, "plan": digest(self.deployment.plan)})
@@ -182,7 +187,7 @@ def _settled(deployment: Deployment, host: str, *, begun: bool) -> frozenset[Sub
     return frozenset(settled)
 
 
-def _work(deployment: Deployment, progress: Progress) -> VerifyReport:
+def _work(deployment: Deployment, progress: Progress, only: Collection[Part]) -> VerifyReport:
     works: tuple[tuple[str, Callable[[Deployment, Step], object]], ...] = (
         ("prepare hosts", prepare_hosts),
         ("bake trees", stages.bake),
@@ -195,7 +200,7 @@ def _work(deployment: Deployment, progress: Progress) -> VerifyReport:
         with progress.step(title) as step:
             work(deployment, step)
     with progress.step("verify") as step:
-        return verify(deployment_context(deployment), step)
+        return verify(deployment_context(deployment, only=only), step)
 
 
 def prepare_hosts(deployment: Deployment, step: Step) -> None:

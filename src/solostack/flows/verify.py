@@ -127,15 +127,23 @@ def verify_site(
     state.create()
     facts = known_facts(state, loaded, host_executors(loaded))
     with progress.step("verify") as step:
-        context = deployment_context(make_deployment(loaded, state, facts))
-        require_parts(only, {proof.part for proof in context.proofs}, context.plan.site)
-        return verify(dataclasses.replace(context, only=frozenset(only)), step)
+        deployment = make_deployment(loaded, state, facts)
+        require_parts_of(deployment, only)
+        return verify(deployment_context(deployment, only=only), step)
 
 
-def deployment_context(deployment: Deployment) -> VerifyContext:
-    """Put together what verify needs of a deployment."""
+def require_parts_of(deployment: Deployment, only: Collection[Part]) -> None:
+    """Raise UsageError for a part that the site has nothing of; asks no machine."""
+    if not only:
+        return
+    outside = Vantage(executor=LocalExecutor(VANTAGE), clock=SystemClock())
+    proofs = _proofs(deployment, _caller(deployment), outside)
+    require_parts(only, {proof.part for proof in proofs}, deployment.plan.site)
+
+
+def deployment_context(deployment: Deployment, *, only: Collection[Part] = ()) -> VerifyContext:
+    """Put together what verify needs of a deployment, or of parts of it."""
     plan = deployment.plan
-    secrets = SecretStore(deployment.state.directory).ensure(SECRET_NAMES)
     machines = [
         Machine(
             executor=deployment.node(node),
@@ -153,11 +161,7 @@ def deployment_context(deployment: Deployment) -> VerifyContext:
         for host in plan.hosts
     ]
     vantage = find_vantage(plan, LocalExecutor(VANTAGE), deployment.executors)
-    controller = Caller(
-        executor=deployment.node(plan.node(Role.CONTROLLER)),
-        access=build_access(plan, secrets),
-        failure=VerifyError,
-    )
+    controller = _caller(deployment)
     outside = Vantage(executor=vantage, clock=SystemClock())
     return VerifyContext(
         plan=plan,
@@ -165,13 +169,28 @@ def deployment_context(deployment: Deployment) -> VerifyContext:
         vantage=vantage,
         machines=tuple(machines),
         upstream=find_upstream(deployment),
-        proofs=(
-            *directory_proofs(deployment, controller),
-            *front_door_proofs(deployment, outside),
-            *dashboard_proofs(deployment, outside),
-            *storage_proofs(deployment, controller),
-            *volume_proofs(deployment, controller),
-        ),
+        proofs=_proofs(deployment, controller, outside),
+        only=frozenset(only),
+    )
+
+
+def _caller(deployment: Deployment) -> Caller:
+    plan = deployment.plan
+    secrets = SecretStore(deployment.state.directory).ensure(SECRET_NAMES)
+    return Caller(
+        executor=deployment.node(plan.node(Role.CONTROLLER)),
+        access=build_access(plan, secrets),
+        failure=VerifyError,
+    )
+
+
+def _proofs(deployment: Deployment, controller: Caller, outside: Vantage) -> tuple[Proof, ...]:
+    return (
+        *directory_proofs(deployment, controller),
+        *front_door_proofs(deployment, outside),
+        *dashboard_proofs(deployment, outside),
+        *storage_proofs(deployment, controller),
+        *volume_proofs(deployment, controller),
     )
 
 

@@ -32,5 +32,5 @@ def require_parts(only: Collection[Part], there: Collection[Part], site: str) ->
         known = [part.value for part in Part if part in there or part in ALWAYS]
         raise UsageError(
             f"{site} has nothing of {', '.join(missing)} to verify",
-            hint=f"--only takes of this site: {', '.join(known)}",
+            hint=f"parts of this site: {', '.join(known)}",
         )
