@@ -17,6 +17,7 @@ from solostack.flows.check import certificate_findings
 from solostack.flows.deployment import Deployment
 from solostack.flows.up import Pending, Up
 from solostack.flows.verify import VerifyReport
+from solostack.flows.verify_parts import Part
 from solostack.host.check_model import Finding, Severity
 from tests.unit.certificate_home import DAY_S, FULL, OWN, Home
 
@@ -166,3 +167,21 @@ def test_a_damaged_record_is_told_with_the_way_out(home: Home, cloud: Cloud, dam
     with pytest.raises(StateError) as caught:
         home.rows()
     assert f"rm {path}" in caught.value.hint
+
+
+def test_parts_do_not_stand_for_a_whole_that_was_never_proven(cloud: Cloud) -> None:
+    def finished(*only: Part) -> bool:
+        cloud.up().work(Progress(), only=only)
+        journal = cloud.home.state.read_json(up.JOURNAL)
+        assert isinstance(journal, Mapping)
+        return bool(journal["finished"])
+
+    assert not finished(Part.UNITS)
+    assert finished()
+    assert finished(Part.UNITS)
+    cloud.breaks = True
+    with pytest.raises(StateError):
+        finished()
+    cloud.breaks = False
+    assert not finished(Part.UNITS)
+    assert finished()

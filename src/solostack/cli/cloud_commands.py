@@ -84,7 +84,7 @@ def up(
     """Make the cloud: plan, show, ask, then do only what is missing; ends verified.
 
     Safe to repeat: on a finished cloud nothing changes, an interrupted run goes on. After a small
-    change `--verify` saves minutes; without it everything is proven.
+    change `--verify` saves minutes; a cloud that was never proven whole stays to be verified.
     """
     from solostack.flows.up import open_up
 

@@ -120,14 +120,19 @@ class Up:
         )
 
     def work(self, progress: Progress, *, only: Collection[Part] = ()) -> VerifyReport:
-        """Do what is missing and verify the cloud, or only parts of it."""
+        """Do what is missing and verify the cloud, or only parts of it.
+
+        Parts are enough only where all was proven before; else the next `up` has that to do yet.
+        """
         state = self.deployment.state
+        journal = state.read_json(JOURNAL)
+        enough = not only or (isinstance(journal, Mapping) and bool(journal.get("finished")))
         state.write_json(JOURNAL, {"finished": False})
         self.deployment.write_known_hosts()
         certificates = _certificates(self.deployment)
         report = _work(self.deployment, progress, only)
         keep_placed(state, certificates)
-        if report.ok:
+        if report.ok and enough:
             state.write_json(JOURNAL, {"finished": True, "plan": digest(self.deployment.plan)})
             keep_applied_plan(state, self.deployment.plan)
         return report
