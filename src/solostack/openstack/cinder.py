@@ -33,6 +33,9 @@ STORAGE_PACKAGES = (
     "thin-provisioning-tools",
 )
 STORAGE_UNITS = ("cinder-volume.service", "tgt.service")
+# Debian starts them at boot, in Python, for what nobody has here: targets of the kernel's own
+# server, block devices of Ceph that stay mapped.
+UNWANTED_UNITS = ("rtslib-fb-targetctl.service", "rbdmap.service")
 DATABASE = DatabaseUser(name="cinder", databases=("cinder",))
 CONF = "/etc/cinder/cinder.conf"
 UWSGI = "/etc/cinder/cinder-api-uwsgi.ini"
@@ -171,7 +174,8 @@ def storage_operations(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
 def storage_units(plan: Plan, *, running: bool = True) -> tuple[Operation, ...]:
     """Return the units on the storage node; off where the site has no volumes."""
     volume, tgt = STORAGE_UNITS
-    off = {name: Unit(name=name, enabled=False, running=False) for name in STORAGE_UNITS}
+    names = (*STORAGE_UNITS, *UNWANTED_UNITS)
+    off = {name: Unit(name=name, enabled=False, running=False) for name in names}
     if not wanted(plan):
         return tuple(off.values())
     rbd = ceph.cluster(plan)
@@ -183,7 +187,11 @@ def storage_units(plan: Plan, *, running: bool = True) -> tuple[Operation, ...]:
     )
     # Never restarted for a change of its files: that would break every attached volume's session.
     target = Unit(name=tgt, running=running) if volumes.on_lvm(plan) else off[tgt]
-    return (target, Unit(name=volume, running=running, restart_on=inputs, timeout_s=600))
+    return (
+        *(off[name] for name in UNWANTED_UNITS),
+        target,
+        Unit(name=volume, running=running, restart_on=inputs, timeout_s=600),
+    )
 
 
 def render_controller(plan: Plan, node: NodePlan) -> str:

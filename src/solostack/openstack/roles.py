@@ -86,7 +86,13 @@ def role_units(role: Role) -> tuple[str, ...]:
         case Role.NETWORK:
             return (*node_base.UNITS, *ovn_chassis.UNITS)
         case Role.STORAGE:
-            return (*node_base.UNITS, *cinder.STORAGE_UNITS, *swift.UNITS, *nfs.UNITS)
+            return (
+                *node_base.UNITS,
+                *cinder.STORAGE_UNITS,
+                *cinder.UNWANTED_UNITS,
+                *swift.UNITS,
+                *nfs.UNITS,
+            )
         case Role.DIRECTORY:
             return (*node_base.UNITS, *directory.UNITS)
         case _:
