@@ -157,7 +157,7 @@ def test_secrets_are_in_private_files_only() -> None:
 
 def test_passes_run_daemons_that_have_their_section() -> None:
     found = files(PLANS["objects"])
-    for one in (*swift_upkeep.PASSES, swift_upkeep.MOVE):
+    for one in (*swift_upkeep.PASSES, swift_upkeep.MOVE, swift_upkeep.MOVE_OBJECTS):
         text = found[f"/etc/systemd/system/{one.name}.service"].content
         for daemon, conf in re.findall(r"^ExecStart=/usr/bin/swift-(\S+) (\S+) once$", text, re.M):
             assert parse(found[conf].content).has_section(daemon), daemon
@@ -167,10 +167,17 @@ def test_a_pass_with_the_old_rings_ends_before_accounts_move() -> None:
     plan = PLANS["objects"]
     (step,) = swift.place_operations(plan)
     assert isinstance(step, Step)
-    order = re.findall(r"systemctl (?:--no-block )?(\S+) solostack-swift-(\S+).service", step.run)
-    assert order == [("stop", "upkeep"), ("start", "move"), ("start", "upkeep")]
+    commands = re.findall(r"systemctl (stop|start) (.*?)\.service(?: \|\|.*)?$", step.run, re.M)
+    assert [(verb, re.findall(r"swift-([a-z-]+)", units)) for verb, units in commands] == [
+        ("stop", ["upkeep", "move-objects"]), ("start", ["move"]), ("start", ["move-objects"]),
+    ]  # fmt: skip
+    assert step.timeout_s > swift_upkeep.OBJECTS_S
     phases = roles.node_bundle(plan, plan.node(Role.STORAGE), authorized_key="").phases
     assert step in phases[-1].lanes[0].operations, "rsync runs by then"
+
+
+def test_nothing_moves_where_there_is_one_disk() -> None:
+    assert swift.place_operations(PLANS["objects-plain"]) == ()
 
 
 @pytest.mark.parametrize(("name", "rest"), [("objects", "5min"), ("objects-plain", "30min")])

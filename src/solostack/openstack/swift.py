@@ -141,8 +141,12 @@ def swift_operations(plan: Plan, node: NodePlan) -> tuple[Operation, ...]:
 
 
 def place_operations(plan: Plan) -> tuple[Operation, ...]:
-    """Return what brings objects to the disks that the rings name, once all units run."""
-    if not wanted(plan):
+    """Return what brings objects to the disks that the rings name, once all units run.
+
+    Where there is one disk, everything is there.
+    """
+    swift = settings(plan)
+    if swift is None or swift.disks == 1:
         return ()
     step = once(
         "swift-places",

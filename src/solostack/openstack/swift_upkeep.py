@@ -22,7 +22,8 @@ class Pass:
     """Daemons that run one after the other.
 
     first is the time from a boot to the first run, rest that from the end of one run to the next;
-    both "": there is no timer for it.
+    both "": there is no timer for it. urgent: somebody waits for it; the others are last in line
+    for processor and disks.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Pass:
     daemons: tuple[tuple[str, str], ...]
     first: str = ""
     rest: str = ""
+    urgent: bool = False
 
 
 UPKEEP = Pass(
@@ -65,23 +67,32 @@ MOVE = Pass(
         ("account-replicator", "account-server"),
         ("container-replicator", "container-server"),
     ),
+    urgent=True,
+)
+MOVE_OBJECTS = Pass(
+    name="solostack-swift-move-objects",
+    purpose="Swift: bring objects to the disks that changed rings name",
+    daemons=(("object-replicator", "object-server"),),
 )
 PASSES = (UPKEEP, AUDIT)
 # An idle upkeep starts seven programs: 15 s of a processor, two to four minutes of an emulated one,
 # which would come between a boot and the checks after it.
 EMULATED = "30min"
-MOVE_TIMEOUT_S = 900
+MOVE_TIMEOUT_S = 1200
+OBJECTS_S = 300
 START = f"""\
 if systemctl -q is-active {UPKEEP.name}.timer; then
-    systemctl stop {UPKEEP.name}.service
+    systemctl stop {UPKEEP.name}.service {MOVE_OBJECTS.name}.service
     systemctl start {MOVE.name}.service
-    systemctl --no-block start {UPKEEP.name}.service
+    timeout {OBJECTS_S} systemctl start {MOVE_OBJECTS.name}.service || [ $? = 124 ]
 fi
 """
 """After the rings changed, when all units run. A pass that runs may have read the old ones, so it
-begins anew. New containers are refused (404) while their account is not where the rings say: the
-container server tells only that disk of them. So this ends when accounts and containers, which are
-small, are there; objects, which are found on either disk, begin to move."""
+is stopped; its timer begins the next. New containers are refused (404) while their account is not
+where the rings say: the container server tells only that disk of them. So this ends when accounts
+and containers, which are small, are there. Objects are read from either disk, but who deletes one
+is told by the disk that the ring names alone: 404, though it is deleted. They may be many: after
+some minutes they move on with nobody waiting."""
 
 
 def upkeep_files(plan: Plan) -> tuple[Operation, ...]:
@@ -90,7 +101,7 @@ def upkeep_files(plan: Plan) -> tuple[Operation, ...]:
     slow = dataclasses.replace(UPKEEP, first=EMULATED, rest=EMULATED)
     passes = (slow if emulated else UPKEEP, AUDIT)
     timers = (File(path=_timer(one), content=render_timer(one)) for one in passes)
-    return (*timers, *(_service(one) for one in (*PASSES, MOVE)))
+    return (*timers, *(_service(one) for one in (*PASSES, MOVE, MOVE_OBJECTS)))
 
 
 def upkeep_units(*, running: bool) -> tuple[Operation, ...]:
@@ -101,8 +112,10 @@ def upkeep_units(*, running: bool) -> tuple[Operation, ...]:
 
 
 def render_service(one: Pass) -> str:
-    """Render the unit that runs a pass; by a timer it is last in line for processor and disks."""
-    behind = "Nice=19\nIOSchedulingClass=idle\n" if one.first else ""
+    """Render the unit that runs a pass."""
+    behind = "" if one.urgent else "Nice=19\nIOSchedulingClass=idle\n"
+    # Both may move the same objects.
+    after = f" {MOVE_OBJECTS.name}.service" if one is not MOVE_OBJECTS else ""
     commands = "".join(
         f"ExecStart=/usr/bin/swift-{daemon} /etc/swift/{conf}.conf once\n"
         for daemon, conf in one.daemons
@@ -110,7 +123,7 @@ def render_service(one: Pass) -> str:
     return f"""\
 {BANNER}[Unit]
 Description={one.purpose}
-After=network-online.target local-fs.target swift-proxy.service
+After=network-online.target local-fs.target swift-proxy.service{after}
 
 [Service]
 Type=oneshot
