@@ -1,8 +1,8 @@
 """Lanes: the parts of the whole run that need nothing of each other and may run side by side.
 
 A lane is the tests of one file; or those, of any files, that a mark `lane` names or that use a
-set-up which is too big to be made twice. Every test is in exactly one lane, so all lanes together
-are all tests.
+set-up which is too big to be made twice; or all unit tests. Every test is in exactly one lane, so
+all lanes together are all tests.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pytest
 
 # By fixture; nobody has to remember the mark.
 SHARED = {"full": "full site"}
+UNIT = "unit tests"
 
 
 def lane_of(item: pytest.Item) -> str:
@@ -19,7 +20,10 @@ def lane_of(item: pytest.Item) -> str:
     if mark:
         return str(mark.args[0])
     shared = [SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED]
-    return shared[0] if shared else file_of(item)
+    if shared:
+        return shared[0]
+    file = file_of(item)
+    return UNIT if file.startswith("tests/unit/") else file
 
 
 def file_of(item: pytest.Item) -> str:

@@ -1,4 +1,4 @@
-"""Runs every test of tests/host and tests/cloud, several lanes at a time.
+"""Runs every test, several lanes at a time.
 
 Most of their time is waiting: for boots, for timers of what is tested, for one emulated processor.
 Each lane (tests/lanes.py) is a pytest of its own, whose output is kept in build/tests/. A line
@@ -32,14 +32,15 @@ from tests.lanes import file_of, lane_of
 from tests.ties import remove_spaces_of
 
 ROOT = Path(__file__).parents[1]
-SUITES = ("tests/host", "tests/cloud")
+SUITES = ("tests/unit", "tests/host", "tests/cloud")
 LOGS = ROOT / "build/tests"
 AT_ONCE = 2
 # What takes longest begins first, so that no lane is left to run alone at the end; the others
-# follow in alphabetical order. Beside the first `up` of the full site, which sixty tests stand on,
-# runs what mostly waits.
+# follow in alphabetical order. Unit tests run while the trees of the first are built; beside the
+# first `up` of the full site, which sixty tests stand on, runs what mostly waits.
 LONGEST = (
     "tests/cloud/test_full_site.py",
+    "tests/unit/test_architecture.py",
     "tests/cloud/test_guard_in_lab.py",
     "tests/cloud/test_whole_cloud.py",
     "tests/cloud/test_external_methods.py",
