@@ -1,12 +1,17 @@
-"""Put this project and what it needs onto a lab's host, which has no way out to fetch it."""
+"""solostack on a lab's host itself, which has no way out to fetch what it needs."""
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from solostack.doors.process import Executor
+
+TIMEOUT_S = 1500
 
 
 def install_on_host(console: Executor, folder: Path) -> None:
@@ -29,3 +34,15 @@ def install_on_host(console: Executor, folder: Path) -> None:
          "/opt/solostack/bin/pip install -q --no-index --find-links /opt/wheels 'solostack[dev]'"),
         timeout_s=300,
     )  # fmt: skip
+
+
+def on_host(console: Executor, verb: str, *arguments: str) -> Any:
+    """Run one of our commands with --json as root there, for the site in its home.
+
+    With the host's own Python and state; fails the test when it fails.
+    """
+    command = shlex.join(("/opt/solostack/bin/solostack", verb, *arguments, "--json"))
+    script = f"cd /root && HOME=/root {command}"
+    done = console.run(("sh", "-c", script), timeout_s=TIMEOUT_S, check=False)
+    assert done.status == 0, done.text[-20000:] + done.stderr.decode()[-3000:]
+    return json.loads(done.text)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from solostack.doors.process import Executor
+from solostack.errors import SolostackError
 from tests.cloud.conftest import Operator
 
 # On the host. Registers twice: a guest whose processor runs but goes nowhere hangs.
@@ -34,16 +37,41 @@ tail -n 30 "/var/log/libvirt/qemu/$domain.log"
 journalctl -q -n 60 -u nova-compute -u neutron-ovn-metadata-agent -u solostack-ports
 """
 _SOUTHBOUND = "ovn-sbctl --format=table --columns=logical_port,up,chassis,mac list Port_Binding"
+# What the way from outside passes before it comes to the host's switch.
+_WAY = r"""
+echo "== way into the cloud, on the host"
+ip -4 route; ip -4 neigh
+virsh -q -c qemu:///system domstats --vcpu network
+tail -n 5 /var/log/libvirt/qemu/network-console.log
+ovs-appctl tnl/ports/show -v; ovs-appctl tnl/neigh/show; ovs-appctl ovs/route/show
+ovs-appctl dpctl/dump-flows netdev@ovs-netdev
+"""
+_GATEWAY = r"""
+echo "== network node"
+uptime; systemctl is-system-running; systemctl --failed --no-legend
+systemd-analyze
+ip -s -o link; ovs-vsctl show
+ovs-ofctl dump-flows br-ex; ovs-ofctl dump-flows br-int table=0
+tail -n 20 /var/log/ovn/ovn-controller.log
+"""
 
 
 def why_silent(cloud: Operator, server: str) -> str:
     """Return all that is known of an instance, by its name; never fails."""
-    asked: tuple[tuple[Executor, str], ...] = (
-        (cloud.lab.host_executor("phys1"), _HOST),
-        (cloud.node("controller"), _SOUTHBOUND),
+    asked: tuple[tuple[Callable[[], Executor], str], ...] = (
+        (lambda: cloud.lab.host_executor("phys1"), _HOST),
+        (lambda: cloud.lab.host_executor("phys1"), _WAY),
+        (lambda: cloud.node("controller"), _SOUTHBOUND),
+        (lambda: cloud.node("network"), _GATEWAY),
     )
     told = []
     for executor, script in asked:
-        done = executor.run(("sh", "-s", "--", server), stdin=script.encode(), check=False)
-        told.append(done.text + done.stderr.decode("utf-8", "replace"))
+        try:
+            done = executor().run(
+                ("sh", "-s", "--", server), stdin=script.encode(), check=False, timeout_s=60
+            )
+        except (SolostackError, OSError) as error:
+            told.append(f"== not asked: {error}")
+        else:
+            told.append(done.text + done.stderr.decode("utf-8", "replace"))
     return "\n".join(told)

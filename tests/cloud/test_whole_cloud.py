@@ -1,7 +1,7 @@
 """The main job on real parts: `up` killed again and again, then everything a user would try.
 
-The tests run in the order of this file; each leaves the cloud as it found it, the last but one
-removes it, and the last makes and removes another from the host itself.
+The tests run in the order of this file; each leaves the cloud as it found it, and the last removes
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.conftest import UP_TIMEOUT_S, Operator
-from tests.cloud.on_host import install_on_host
+from tests.cloud.on_host import install_on_host, on_host
 from tests.cloud.silence import why_silent
 
 pytestmark = [
@@ -192,13 +192,9 @@ def test_solostack_on_the_host_itself_finds_the_same_cloud(
     subprocess.run(["tar", "-C", operator.state_home, "-cf", state, "solostack"], check=True)
     unpack = "mkdir -p /root/.local/state && tar -x -C /root/.local/state -f -"
     console.run(("sh", "-c", unpack), stdin=state)
-    for verb in ("up --yes", "status", "verify"):
-        command = f"cd /root && HOME=/root /opt/solostack/bin/solostack {verb} --json"
-        done = console.run(("sh", "-c", command), timeout_s=600, check=False)
-        assert done.status == 0, done.text[-2000:] + done.stderr.decode()[-2000:]
-        value = json.loads(done.text)
-        assert value.get("ok", True)
-        assert value.get("pending", []) == []
+    assert on_host(console, "up", "--yes") == {"pending": []}
+    assert {node["system"] for node in on_host(console, "status")["nodes"]} == {"running"}
+    assert on_host(console, "verify", "--only=units")["ok"]
 
 
 def test_the_inventory_tells_control_nodes_from_instances(operator: Operator) -> None:
@@ -238,8 +234,9 @@ def test_the_data_bridge_is_renamed_and_back_under_running_nodes(operator: Opera
         (site, "eth1", "br-data"),
     ):
         operator.site.write_text(text)
-        value = operator.solostack("up", "--yes")
+        value = operator.solostack("up", "--yes", "--verify=units")
         assert value["verify"]["ok"], value["verify"]
+        wait_for_pages(operator, FIRST, LAST)
         assert f" {new}: " in host_text(operator, "ip", "-o", "link", "show", new)
         assert host_text(operator, "ip", "-o", "link", "show", old) == ""
         assert running_nodes(operator) == before
@@ -257,7 +254,9 @@ def wait_for_pages(operator: Operator, *addresses: str) -> None:
     """Wait until instances answer again; fail with all that is known of one that does not.
 
     One that Nova and libvirt have running, and whose kernel never came to its first program, hangs
-    in QEMU's emulation: such a guest is reset once, and the run tells of it.
+    in QEMU's emulation: such a guest is reset once, and the run tells of it. One that runs well may
+    have to wait for the network node, which is emulated too and starts at the same time; one that
+    does not run yet, for nova-compute.
     """
     for address in addresses:
         name = f"at-{address.replace('.', '-')}"
@@ -269,28 +268,24 @@ def wait_for_pages(operator: Operator, *addresses: str) -> None:
                 break
             told = why_silent(operator, name)
             domain = re.search(r"== domain (\S+): running", told)
-            assert domain, f"{name} does not run\n{told}"
-            assert "SOLOSTACK" not in told, f"{name} runs and does not answer\n{told}"
-            warnings.warn(f"{name} hangs in emulation, reset once\n{told}", HungGuest, stacklevel=2)
-            host_text(operator, "virsh", "-c", "qemu:///system", "reset", domain[1])
+            if domain is not None and "SOLOSTACK" not in told:
+                text = f"{name} hangs in emulation, reset once\n{told}"
+                warnings.warn(text, HungGuest, stacklevel=2)
+                host_text(operator, "virsh", "-c", "qemu:///system", "reset", domain[1])
         else:
-            pytest.fail(f"{name} is silent after a reset too\n{why_silent(operator, name)}")
+            pytest.fail(f"{name} stays silent\n{why_silent(operator, name)}")
 
 
 def answering(operator: Operator, address: str) -> bool:
     return "solostack" in operator.run("curl", "-sf", "-m", "5", f"http://{address}/").stdout
 
 
-def test_after_a_reboot_of_the_host_everything_is_back_by_itself(operator: Operator) -> None:
-    operator.lab.reboot("phys1")
-    wait_for_pages(operator, FIRST, LAST)
-    assert operator.solostack("verify")["ok"]
-
-
 def test_after_a_power_cut_everything_is_back_by_itself(operator: Operator) -> None:
+    """As after a reboot in order, which is tried at other providers."""
     operator.lab.kill("phys1")
     operator.lab.start("phys1")
     wait_for_pages(operator, FIRST, LAST)
+    assert operator.solostack("verify")["ok"]
 
 
 def test_down_takes_everything_away(operator: Operator) -> None:
@@ -308,61 +303,3 @@ def test_down_takes_everything_away(operator: Operator) -> None:
     assert host_text(operator, "ls", "/etc/solostack", "/var/lib/solostack/nodes") == ""
     again = operator.run(*operator.command("down", "--yes"), timeout_s=UP_TIMEOUT_S)
     assert again.returncode == 0, again.stderr
-
-
-# What else may live on somebody's only server: a machine, a container engine's network, rules.
-OF_OTHERS = """set -e
-cat >/root/theirs.xml <<'END'
-<domain type='qemu'><name>theirs</name><memory unit='MiB'>64</memory>
-<os><type arch='x86_64'>hvm</type></os></domain>
-END
-virsh -q -c qemu:///system define /root/theirs.xml
-virsh -q -c qemu:///system start theirs
-ip link add docker0 type bridge
-ip address add 172.17.0.1/16 dev docker0
-ip link set docker0 up
-ip route add 192.168.77.0/24 dev docker0
-ip rule add from 192.168.77.0/24 lookup 77 priority 7700
-ip neighbour add 172.17.0.9 lladdr 02:42:ac:11:00:09 dev docker0 nud permanent
-nft -f - <<'END'
-table ip filter {
-    chain DOCKER-USER { return
-    }
-    chain FORWARD { type filter hook forward priority filter; policy accept; jump DOCKER-USER
-    }
-}
-table ip nat {
-    chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept;
-        oifname != "docker0" ip saddr 172.17.0.0/16 masquerade
-    }
-}
-table inet theirs {
-    set banned { type ipv4_addr; elements = { 192.0.2.66 }
-    }
-    chain input { type filter hook input priority filter; policy accept; ip saddr @banned drop
-    }
-}
-END
-sysctl -q -w net.ipv4.tcp_keepalive_time=600 net.ipv4.conf.peth0.arp_announce=1
-"""
-
-
-def test_up_and_down_on_the_host_itself_beside_what_others_have_there(operator: Operator) -> None:
-    """As root on the physical host, with the host's own Python and no state from elsewhere."""
-    console = operator.lab.host_executor("phys1")
-    console.run(("rm", "-rf", "/root/.local/state/solostack"))
-    console.run(("sh",), stdin=OF_OTHERS.encode())
-    values = {}
-    for verb in ("up --yes", "status", "down --yes"):
-        command = f"cd /root && HOME=/root /opt/solostack/bin/solostack {verb} --json"
-        done = console.run(("sh", "-c", command), timeout_s=UP_TIMEOUT_S, check=False)
-        assert done.status == 0, done.text[-2000:] + done.stderr.decode()[-2000:]
-        values[verb] = json.loads(done.text)
-    assert values["up --yes"]["verify"]["ok"], values["up --yes"]["verify"]
-    assert {node["system"] for node in values["status"]["nodes"]} == {"running"}
-    assert values["down --yes"]["hosts"][0]["differences"] == []
-    assert host_text(operator, "virsh", "-c", "qemu:///system", "domstate", "theirs").split() == [
-        "running"
-    ]
-    assert "192.0.2.66" in host_text(operator, "nft", "list", "table", "inet", "theirs")
-    assert "192.168.77.0/24" in host_text(operator, "ip", "route")
