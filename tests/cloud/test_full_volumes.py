@@ -21,9 +21,9 @@ from solostack.lab.lab import Lab
 from solostack.openstack import storage_disks
 from solostack.site.model import Role
 from tests.cloud import compute_vm
+from tests.cloud import test_full_swift as objects
 from tests.cloud.conftest import Operator
 from tests.cloud.dashboard import log_in, open_dashboard
-from tests.cloud.test_full_swift import MOUNT
 from tests.cloud.volume_steps import ask
 
 pytestmark = [pytest.mark.cloud, pytest.mark.lane("full site")]
@@ -139,11 +139,11 @@ class Stage:
         except SolostackError:
             return ""
 
-    def power_cut(self, lab: Lab) -> None:
+    def power_cut(self, lab: Lab, meanwhile: Callable[[], object]) -> None:
         """Cut the power of the host that carries everything, and give it back.
 
         The compute host is back first and has to wait for the storage node: so it is on a host
-        that carries both.
+        that carries both. What is to be seen meanwhile is looked at before the node starts.
         """
         self._virsh(f"autostart {compute_vm.NAME}", "autostart --disable storage")
         lab.kill("phys1")
@@ -152,6 +152,7 @@ class Stage:
             compute_vm.wait_for_ssh(self.console, str(self.compute.plan.data_address.ip))
             self._wait_until(self._compute_waits, "nova-compute waits for the storage node")
             assert self.ask("host", state="down")
+            meanwhile()
         finally:
             self._virsh("autostart storage", "start storage")
         self.ask("host")
@@ -247,7 +248,8 @@ def test_volumes_are_booted_from_attached_kept_and_detached(
 
     Both are written by the instance and read back, also after a reboot of the instance, of the
     storage node, and of the instance's host while all others lose their power: nobody helps when
-    they are back. Nobody else can log in to them; a snapshot and a clone hold the same.
+    they are back. Nobody else can log in to them; a snapshot and a clone hold the same. Verify
+    tells meanwhile that the storage node is off, and objects outlive it, too.
     """
     name = {"server": "disks", "volume": "data"}
     grown = 2 * SECTORS_IN_GIB
@@ -273,10 +275,16 @@ def test_volumes_are_booted_from_attached_kept_and_detached(
         stage.storage_reboot()
         last = stage.disk("disks", "vdb", "kept", after=last + 2)
         stage.clean_shutdown()
-        stage.power_cut(full.lab)
+        kept = objects.ask(full, "put_get", container="outlives", size=objects.MIB, delete=False)
+        assert kept["put"]["status"] == 201, kept
+        stage.storage.run(("sync",), timeout_s=60)
+        stage.power_cut(full.lab, lambda: objects.assert_node_off_is_told(full))
         stage.disk("disks", "vda", "kept", sectors=SECTORS_IN_GIB, before=last)
         stage.disk("disks", "vdb", "kept", sectors=grown)
         assert stage.ask("status", **name) == "ACTIVE"
+        objects.verify_until_well(full)
+        told = objects.ask(full, "put_get", container="outlives", put=False, size=0)
+        assert (told["got"]["md5"], told["delete"]["status"]) == (kept["sent"], 204)
         stage.ask("detach", **name)
         (content,) = stage.contents(stage.ask("copies", **name))
         assert content.startswith("solostack")
@@ -293,7 +301,9 @@ def test_more_volumes_than_the_quota_are_refused(stage: Stage) -> None:
 def test_the_shared_folder_is_mounted_by_a_compute_host(stage: Stage) -> None:
     """It writes, and the storage node has it, as everybody's is: nobody's."""
     address = stage.compute.plan.data_address.ip
-    script = f"set -- {address}\n{MOUNT}echo there >/mnt/folder/of-compute\numount /mnt/folder\n"
+    script = (
+        f"set -- {address}\n{objects.MOUNT}echo there >/mnt/folder/of-compute\numount /mnt/folder\n"
+    )
     stage.compute.executor.run(("sh",), stdin=script.encode(), timeout_s=180)
     look = "cd /srv/nfs; cat of-compute; stat -c %U of-compute; rm of-compute\n"
     done = stage.storage.run(("sh", "-e"), stdin=look.encode(), timeout_s=60)
