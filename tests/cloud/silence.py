@@ -42,17 +42,19 @@ _WAY = r"""
 echo "== way into the cloud, on the host"
 ip -4 route; ip -4 neigh
 virsh -q -c qemu:///system domstats --vcpu network
-tail -n 5 /var/log/libvirt/qemu/network-console.log
+console=/var/log/libvirt/qemu/network-console.log
+[ ! -e $console ] || tail -n 5 $console
+[ ! -e $console ] || grep -q "login:" $console || echo "@NO_LOGIN@"
 ovs-appctl tnl/ports/show -v; ovs-appctl tnl/neigh/show; ovs-appctl ovs/route/show
 ovs-appctl dpctl/dump-flows netdev@ovs-netdev
 """
+NO_LOGIN = "== the network node's VM came to no login prompt"
 _GATEWAY = r"""
 echo "== network node"
-uptime; systemctl is-system-running; systemctl --failed --no-legend
-systemd-analyze
 ip -s -o link; ovs-vsctl show
-ovs-ofctl dump-flows br-ex; ovs-ofctl dump-flows br-int table=0
 tail -n 20 /var/log/ovn/ovn-controller.log
+ovs-ofctl dump-flows br-int table=0; ovs-ofctl dump-flows br-ex
+systemctl --failed --no-legend; systemd-analyze; systemctl is-system-running; uptime
 """
 
 
@@ -60,7 +62,7 @@ def why_silent(cloud: Operator, server: str) -> str:
     """Return all that is known of an instance, by its name; never fails."""
     asked: tuple[tuple[Callable[[], Executor], str], ...] = (
         (lambda: cloud.lab.host_executor("phys1"), _HOST),
-        (lambda: cloud.lab.host_executor("phys1"), _WAY),
+        (lambda: cloud.lab.host_executor("phys1"), _WAY.replace("@NO_LOGIN@", NO_LOGIN)),
         (lambda: cloud.node("controller"), _SOUTHBOUND),
         (lambda: cloud.node("network"), _GATEWAY),
     )

@@ -18,7 +18,7 @@ import pytest
 
 from tests.cloud.conftest import UP_TIMEOUT_S, Operator
 from tests.cloud.on_host import install_on_host, on_host
-from tests.cloud.silence import why_silent
+from tests.cloud.silence import NO_LOGIN, why_silent
 
 pytestmark = [
     pytest.mark.cloud,
@@ -254,9 +254,9 @@ def wait_for_pages(operator: Operator, *addresses: str) -> None:
     """Wait until instances answer again; fail with all that is known of one that does not.
 
     One that Nova and libvirt have running, and whose kernel never came to its first program, hangs
-    in QEMU's emulation: such a guest is reset once, and the run tells of it. One that runs well may
-    have to wait for the network node, which is emulated too and starts at the same time; one that
-    does not run yet, for nova-compute.
+    in QEMU's emulation, as may the network node: such a guest is reset, and the run tells of it.
+    One that runs well may have to wait for the network node, which is emulated too and starts at
+    the same time; one that does not run yet, for nova-compute.
     """
     for address in addresses:
         name = f"at-{address.replace('.', '-')}"
@@ -268,10 +268,11 @@ def wait_for_pages(operator: Operator, *addresses: str) -> None:
                 break
             told = why_silent(operator, name)
             domain = re.search(r"== domain (\S+): running", told)
-            if domain is not None and "SOLOSTACK" not in told:
-                text = f"{name} hangs in emulation, reset once\n{told}"
-                warnings.warn(text, HungGuest, stacklevel=2)
-                host_text(operator, "virsh", "-c", "qemu:///system", "reset", domain[1])
+            hung = [domain[1]] if domain is not None and "SOLOSTACK" not in told else []
+            hung += ["network"] if NO_LOGIN in told else []
+            for one in hung:
+                warnings.warn(f"{one} hangs in emulation\n{told}", HungGuest, stacklevel=2)
+                host_text(operator, "virsh", "-c", "qemu:///system", "reset", one)
         else:
             pytest.fail(f"{name} stays silent\n{why_silent(operator, name)}")
 
