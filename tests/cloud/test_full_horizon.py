@@ -29,7 +29,7 @@ export OS_AUTH_URL=http://172.16.0.11:5000/v3 OS_PROJECT_NAME=demo OS_INTERFACE=
 export OS_USER_DOMAIN_NAME=Default OS_PROJECT_DOMAIN_NAME=Default OS_IDENTITY_API_VERSION=3
 delete() {
     ids=$(openstack $1 list -f value -c ID)
-    [ -z "$ids" ] || openstack $1 delete $2 $ids
+    [ -z "$ids" ] || openstack $1 delete ${2-} $ids
 }
 delete server --wait
 delete volume
