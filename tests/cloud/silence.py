@@ -34,7 +34,8 @@ ovs-ofctl dump-flows br-int "in_port=$port"
 echo "== logs"
 tail -n 40 /var/log/openvswitch/ovs-vswitchd.log /var/log/ovn/ovn-controller.log
 tail -n 30 "/var/log/libvirt/qemu/$domain.log"
-journalctl -q -n 60 -u nova-compute -u neutron-ovn-metadata-agent -u solostack-ports
+journalctl -q -n 60 -u nova-compute -u neutron-ovn-metadata-agent -u solostack-ports \
+    -u solostack-guests
 """
 _SOUTHBOUND = "ovn-sbctl --format=table --columns=logical_port,up,chassis,mac list Port_Binding"
 # What the way from outside passes before it comes to the host's switch.

@@ -21,7 +21,11 @@ from tests.cloud.on_host import install_on_host
 pytestmark = pytest.mark.cloud
 
 PROJECT = Path(__file__).parents[2]
-SUITES = ("tests/host/test_inventory_qemu.py", "tests/host/test_inventory_ssh.py")
+SUITES = (
+    "tests/host/test_halted_guests.py",
+    "tests/host/test_inventory_qemu.py",
+    "tests/host/test_inventory_ssh.py",
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from solostack.engine.operations import File, Line, Packages, Step, Unit
-from solostack.host import isolation, network, switch_ports, uplink
+from solostack.host import halted_guests, isolation, network, switch_ports, uplink
 from solostack.host.bundle import base_bundle
 from solostack.plan.build import build_plan
 from solostack.plan.model import HostFacts
@@ -101,6 +101,15 @@ def test_ports_are_kept_up_on_a_userspace_switch_alone(plan):
 
     assert switch_ports.UNIT in units(make_plan(module=False))
     assert switch_ports.UNIT not in units(plan)
+
+
+def test_guests_are_watched_where_they_are_emulated_alone():
+    def units(plan):
+        operations = base_bundle(plan, plan.hosts[0], ()).operations()
+        return [one.name for one in operations if isinstance(one, Unit)]
+
+    assert halted_guests.UNIT in units(make_plan(kvm=False))
+    assert halted_guests.UNIT not in units(make_plan(kvm=True))
 
 
 def test_networks_keep_their_uuid_so_that_they_can_be_defined_again(plan):

@@ -22,7 +22,7 @@ from solostack.flows.deployment import (
 )
 from solostack.flows.facts import known_facts
 from solostack.flows.parallel import run_together
-from solostack.host import switch_ports
+from solostack.host import halted_guests, switch_ports
 from solostack.plan.model import HostPlan, NodePlan
 from solostack.site.loader import LoadedSite
 from solostack.site.model import Runtime
@@ -159,7 +159,11 @@ def _host_raw(deployment: Deployment, host: HostPlan) -> object:
 
 
 def _host_units(host: HostPlan) -> tuple[str, ...]:
-    return HOST_UNITS if host.kernel_datapath else (*HOST_UNITS, switch_ports.UNIT)
+    return (
+        *HOST_UNITS,
+        *(() if host.kernel_datapath else (switch_ports.UNIT,)),
+        *(() if host.kvm else (halted_guests.UNIT,)),
+    )
 
 
 def _unit(node: NodePlan) -> str:

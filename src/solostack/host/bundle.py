@@ -5,6 +5,7 @@ from __future__ import annotations
 from solostack.engine.operations import Bundle, Directory, File, Packages, Phase, Step, Unit, phase
 from solostack.host.firewall import firewall_operations
 from solostack.host.guard import guard_operations
+from solostack.host.halted_guests import halted_guests_operations
 from solostack.host.isolation import isolation_operations
 from solostack.host.network import network_operations
 from solostack.host.switch_ports import switch_ports_operations
@@ -56,6 +57,7 @@ def base_bundle(plan: Plan, host: HostPlan, packages: tuple[str, ...]) -> Bundle
                 *_switch(host),
                 *network_operations(plan, host),
                 *switch_ports_operations(host),
+                *halted_guests_operations(host),
             ),
             phase("uplink", *uplink_operations(plan, host)),
             # The watch keeps both, so it starts after them and is the first to go.
