@@ -93,26 +93,6 @@ def test_a_changed_unit_file_is_read_again(box: Box) -> None:
     assert show(box, "one", "NeedDaemonReload") == "no"
 
 
-def test_systemd_reads_all_units_once_for_all_that_were_enabled(box: Box) -> None:
-    """Each time takes half a second of a machine, and of an emulated one many."""
-    reloads = "journalctl -q -b -o cat _PID=1 | grep -c '^Reloading finished' || true"
-    names = ("one", "two", "once")
-    files = (unit_file(name, "/bin/sleep infinity") for name in names)
-    box.apply(bundle(*files, *(Unit(name=f"{name}.service", enabled=False) for name in names)))
-    before = int(box.shell(reloads))
-    assert before > 0
-    box.apply(bundle(*(Unit(name=f"{name}.service") for name in names)))
-    assert int(box.shell(reloads)) == before + 1
-    wanted = box.shell("systemctl show --value -p Wants multi-user.target").split()
-    assert {f"{name}.service" for name in names} <= {*wanted}
-    assert show(box, "one", "UnitFileState") == "enabled"
-    off = (Unit(name=f"{name}.service", enabled=False, running=False) for name in names)
-    box.apply(bundle(*off))
-    assert int(box.shell(reloads)) == before + 2
-    wanted = box.shell("systemctl show --value -p Wants multi-user.target").split()
-    assert not {f"{name}.service" for name in names} & {*wanted}
-
-
 def test_reload_instead_of_restart(box: Box) -> None:
     reload = "ExecReload=/bin/sh -c 'echo r >>/srv/reloads'"
     unit = Unit(name="one.service", restart_on=("/srv/a",), reload=True)

@@ -135,7 +135,7 @@ def _run(
     runner = Runner(machine, reporter, bundle["secrets"])
     runner.run(bundle["phases"])
     if runner.failed is None and not machine.commands.stopped and not reporter.gone:
-        machine.units.reload_with_links()
+        machine.units.reload_if_due()
         machine.units.settle()
         machine.pending.finish()
     elif runner.failed is not None and not machine.commands.stopped:

@@ -78,7 +78,6 @@ class Undo:
         for entry in kept:
             if self._attempt(entry, self._keep):
                 self._mark(entry)
-        self._machine.units.reload_with_links()
         # Of a part the contents stay where they are: who restores the journal opens it again.
         whole = self._whole and self.failed is None
         if whole and self._entries and not self._machine.dry_run:

@@ -28,9 +28,6 @@ ENABLED = {"enabled", "static", "alias", "generated", "transient", "indirect"}
 ENABLED_BY_LINK = {"enabled", "enabled-runtime", "linked", "linked-runtime"}
 RUNNING = {"active", "reloading", "refreshing"}
 STOPPABLE = {*RUNNING, "activating", "deactivating"}
-# Each would have systemd read every unit of the machine again, which takes half a second and more
-# (systemctl(1), --no-reload); what they change is links alone.
-LINKING = {"enable", "disable"}
 LOOP_RESTARTS = 3
 SETTLE_S = 2.0
 FRESH_S = 10.0
@@ -60,7 +57,6 @@ class Units:
         self._lock = threading.RLock()
         self._states: dict[str, UnitState] = {}
         self._started: dict[str, tuple[int, float]] = {}
-        self._linked = False
 
     def forget(self) -> None:
         """Read the states again when next needed: something that may change them has run."""
@@ -76,14 +72,6 @@ class Units:
                 self._systemctl("daemon-reload")
                 self._states = {}
             self._pending.settle(RELOAD)
-
-    def reload_with_links(self) -> None:
-        """Make systemd read its unit files again when one changed, or what is enabled did."""
-        self.reload_if_due()
-        with self._lock:
-            if self._linked:
-                self._systemctl("daemon-reload")
-                self._linked = False
 
     def ensure(self, operation: dict[str, Any]) -> Outcome:
         """Run a Unit operation."""
@@ -109,9 +97,6 @@ class Units:
             prior = {"file_state": state["UnitFileState"], "active": is_running(state)}
             self._ledger.record_unit(name, prior, operation["restart_on"])
         for action in actions:
-            if action == "start" and state["Type"] == "oneshot":
-                # Where no link leads to one it is forgotten when it has run, and how it ended.
-                self.reload_with_links()
             try:
                 self.act(action, name, operation["timeout_s"])
             except Failure as failure:
@@ -164,12 +149,8 @@ class Units:
             # Crashes of before, perhaps of what is mended now, must not count against its start
             # limit (StartLimitBurst= in systemd.unit(5)).
             self._commands.run(("systemctl", "-q", "reset-failed", name), timeout_s=timeout_s)
-        options = ("--no-reload",) if action in LINKING else ()
-        result = self._commands.run(
-            ("systemctl", "-q", *options, action, name), timeout_s=timeout_s
-        )
+        result = self._commands.run(("systemctl", "-q", action, name), timeout_s=timeout_s)
         with self._lock:
-            self._linked |= action in LINKING
             self._states.pop(name, None)
         # A unit whose first start fails may be brought up by its Restart=; _await_active decides.
         if result.status != 0 and action not in {"start", "restart"}:
