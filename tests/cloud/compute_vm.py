@@ -64,6 +64,9 @@ cat "$folder/host-key.pub"
 """
 DOMAIN = f"""<domain type='qemu'>
   <name>{NAME}</name>
+  <metadata>
+    <nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'/>
+  </metadata>
   <memory unit='MiB'>{MEMORY_MIB}</memory>
   <vcpu>2</vcpu>
   <os>

@@ -38,9 +38,13 @@ STUCK = bytes.fromhex(
 )
 # The same without sending it, halted with interrupts off.
 ASLEEP = STUCK.replace(b"\xfb" + SEND, b"\xfa" + b"\x90" * len(SEND))
+NOVA = (
+    "<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
+    "<nova:name>x</nova:name></nova:instance></metadata>"
+)
 DOMAIN = """
 <domain type='qemu'>
-  <name>{name}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>
+  <name>{name}</name>{metadata}<memory unit='MiB'>16</memory><vcpu>1</vcpu>
   <os><type arch='x86_64'>hvm</type><boot dev='hd'/></os>
   <features><apic/></features>
   <devices>
@@ -53,12 +57,12 @@ DOMAIN = """
 """
 
 
-def start(folder: Path, name: str, sector: bytes) -> Path:
+def start(folder: Path, name: str, sector: bytes, metadata: str = NOVA) -> Path:
     """Start a guest; return the log of its serial line, which has a B for each boot."""
     disk, log = folder / f"{name}.raw", Path(f"/var/log/libvirt/qemu/{PREFIX}{name}.log.serial")
     disk.write_bytes(sector.ljust(510, b"\0") + b"\x55\xaa" + b"\0" * 2**20)
     disk.chmod(0o644)
-    text = DOMAIN.format(name=PREFIX + name, disk=disk, log=log)
+    text = DOMAIN.format(name=PREFIX + name, disk=disk, log=log, metadata=metadata)
     subprocess.run([*VIRSH, "create", "/dev/stdin"], input=text.encode(), check=True)
     return log
 
@@ -93,6 +97,7 @@ def test_a_guest_with_an_interrupt_in_service_is_reset_and_another_is_not(folder
     program.write_text(script.content.replace("sleep 10", "sleep 2"))
     boots = {name: start(folder, name, sector) for name, sector in
              (("stuck", STUCK), ("asleep", ASLEEP))}  # fmt: skip
+    boots["theirs"] = start(folder, "theirs", STUCK, metadata="")
     told = folder / "told"
     with told.open("w") as output, subprocess.Popen(
         (*TIED, "bash", str(program)), stdout=output
@@ -103,5 +108,6 @@ def test_a_guest_with_an_interrupt_in_service_is_reset_and_another_is_not(folder
         process.kill()
     assert boots["stuck"].read_bytes().count(b"B") >= 3, told.read_text()
     assert boots["asleep"].read_bytes().count(b"B") == 1
+    assert boots["theirs"].read_bytes().count(b"B") == 1
     lines = told.read_text().splitlines()
     assert {*lines} == {f"{PREFIX}stuck slept with an interrupt in service: reset"}

@@ -10,7 +10,7 @@ in service, so what is seen so again and again is such a guest. With KVM the pro
 from __future__ import annotations
 
 from solostack.engine.operations import File, Operation, Unit
-from solostack.plan.model import HostPlan
+from solostack.plan.model import NODE_XML_NAMESPACE, HostPlan
 
 SCRIPT_PATH = "/usr/local/lib/solostack/halted-guests"
 UNIT = "solostack-guests.service"
@@ -19,6 +19,8 @@ UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 # QEMU's monitor: "info registers -a" has HLT=1 for a processor that sleeps, "info lapic N" a line
 # ISR with the vectors in service. Between two looks a guest may have ended and another begun: its
 # number tells.
+# Machines of others are theirs to reset: ours carry metadata of solostack or of Nova.
+_OURS = f"{NODE_XML_NAMESPACE}|http://openstack.org/xmlns/libvirt/nova/"
 _SCRIPT_TEXT = """#!/bin/bash
 # Resets emulated guests that sleep with an interrupt in service: three looks, 10 s apart.
 set -u
@@ -30,6 +32,9 @@ sleeping() {
     monitor "$1" "info registers -a" |
         awk '/^CPU#/ { cpu = substr($1, 5) } /HLT=1/ { print cpu }'
 }
+is_ours() {
+    timeout 20 virsh -q -c qemu:///system dumpxml "$1" 2>/dev/null | grep -E "@OURS@" >/dev/null
+}
 is_halted() {
     local cpu
     for cpu in $(sleeping "$1"); do
@@ -40,7 +45,7 @@ is_halted() {
 while sleep 10; do
     found=" "
     for name in $(timeout 20 virsh -q -c qemu:///system list --state-running --name); do
-        is_halted "$name" || continue
+        is_halted "$name" && is_ours "$name" || continue
         key=$name/$(timeout 20 virsh -q -c qemu:///system domid "$name")
         found+="$key "
         looks[$key]=$((${looks[$key]-0} + 1))
@@ -53,7 +58,7 @@ while sleep 10; do
         [[ $found == *" $key "* ]] || unset "looks[$key]"
     done
 done
-"""
+""".replace("@OURS@", _OURS)
 
 _UNIT_TEXT = f"""[Unit]
 Description=solostack resets guests that emulation stopped
