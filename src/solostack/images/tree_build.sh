@@ -27,11 +27,15 @@ HOOK
 cat >"$work/keep" <<'HOOK'
 #!/bin/sh
 set -eu
+whole=${0%/*}/whole
+mkdir "$whole"
 for deb in "$1"/var/cache/apt/archives/*.deb; do
-    [ ! -e "$KEPT_DEBS/${deb##*/}" ] || continue
-    cp "$deb" "${0%/*}/whole"
-    mv "${0%/*}/whole" "$KEPT_DEBS/${deb##*/}"
+    cmp -s "$deb" "$KEPT_DEBS/${deb##*/}" || cp "$deb" "$whole"
 done
+# apt takes a file of the right size as it is, also one that a power cut left full of zeros.
+sync -f "$whole"
+find "$whole" -type f -exec mv -t "$KEPT_DEBS" {} +
+rmdir "$whole"
 HOOK
 cat >"$work/finish" <<'HOOK'
 #!/bin/sh
