@@ -11,36 +11,16 @@ import pytest
 
 from solostack.errors import ExitCode
 from tests.cloud.conftest import Operator
+from tests.cloud.login import PROJECT, login, roles_of
 
 pytestmark = [pytest.mark.cloud, pytest.mark.lane("full site")]
 
 PASSWORD = "aGoodOne1234"
-DOMAIN, PROJECT = "users", "demo"
 # Keystone waits 3 s for a directory that does not answer; the rest is a busy machine.
 SOON_S = 20.0
 BACK_S = 120.0
 # Those given in the same second as the revocation fall under it.
 A_SECOND_S = 1.5
-# On the controller, where the name of the directory is of no use: only Keystone is asked.
-LOGIN = """
-import json, sys, time, urllib.error, urllib.request
-user, password, domain, project = json.load(sys.stdin)
-identity = {"methods": ["password"], "password": {"user": {
-    "name": user, "domain": {"name": domain}, "password": password}}}
-scope = {"project": {"name": project, "domain": {"name": "Default"}}}
-body = json.dumps({"auth": {"identity": identity, "scope": scope}}).encode()
-request = urllib.request.Request(
-    "http://172.16.0.11:5000/v3/auth/tokens", body, {"Content-Type": "application/json"})
-start_s = time.monotonic()
-try:
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        status, text = answer.status, answer.read().decode()
-        token = answer.headers["X-Subject-Token"]
-except urllib.error.HTTPError as error:
-    status, text, token = error.code, error.read().decode(), ""
-answer = json.loads(text) | {"given": token}
-print(json.dumps([status, answer, time.monotonic() - start_s]))
-"""
 # Asks for the catalogue of a token's own project: its status.
 USE = """
 import sys, urllib.error, urllib.request
@@ -64,15 +44,6 @@ def secrets(full: Operator) -> dict[str, str]:
     path = full.state_home / "solostack/sites" / name / "secrets.json"
     values: dict[str, str] = json.loads(path.read_text())
     return values
-
-
-def login(
-    full: Operator, user: str, password: str, domain: str = DOMAIN, project: str = PROJECT
-) -> tuple[int, Any, float]:
-    wanted = json.dumps([user, password, domain, project]).encode()
-    done = full.node("controller").run(("python3", "-c", LOGIN), stdin=wanted, timeout_s=90)
-    status, answer, duration_s = json.loads(done.text)
-    return status, answer, duration_s
 
 
 def use(full: Operator, token: str) -> int:
@@ -106,9 +77,8 @@ def first_password(full: Operator, user: str) -> str:
 def test_a_user_of_the_site_works_in_the_groups_project(full: Operator) -> None:
     status, answer, _ = login(full, "ada", first_password(full, "ada"))
     assert status == 201
-    roles = {role["name"] for role in answer["token"]["roles"]}
-    assert "member" in roles
-    assert "admin" not in roles
+    assert "member" in roles_of(answer)
+    assert "admin" not in roles_of(answer)
     script = SHOW.replace("@password@", first_password(full, "ada"))
     done = full.node("controller").run(("sh", "-eu"), stdin=script.encode(), timeout_s=180)
     assert {row["Name"] for row in json.loads(done.text)} >= {PROJECT}

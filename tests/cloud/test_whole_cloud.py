@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from solostack.errors import ExitCode
+from tests.cloud import company_directory
 from tests.cloud.conftest import UP_TIMEOUT_S, Operator
+from tests.cloud.login import login, roles_of
 from tests.cloud.on_host import install_on_host, on_host
 from tests.cloud.silence import NO_LOGIN, why_silent
 
@@ -279,6 +282,53 @@ def wait_for_pages(operator: Operator, *addresses: str) -> None:
 
 def answering(operator: Operator, address: str) -> bool:
     return "solostack" in operator.run("curl", "-sf", "-m", "5", f"http://{address}/").stdout
+
+
+def test_people_of_somebody_elses_directory_work_in_this_cloud(
+    operator: Operator, tmp_path: Path
+) -> None:
+    """Told to the running cloud, and taken from it again."""
+    site = operator.site.read_text()
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    with company_directory.open_directory(operator.lab, mount, operator.site.parent) as company:
+        operator.site.write_text(site + company_directory.SETTINGS)
+        company.tell_password("wrong")
+        status, findings = directory_findings(operator)
+        assert status == ExitCode.HOST
+        assert [one["severity"] for one in findings] == ["error"]
+        assert "refuses" in findings[0]["what"], findings
+        company.tell_password()
+        status, findings = directory_findings(operator)
+        assert {one["severity"] for one in findings} == {"ok"}, findings
+        value = operator.solostack("up", "--yes", "--verify=directory")
+        assert value["verify"]["ok"], value["verify"]
+        status, answer, _ = login(operator, "ada", company.password_of("ada"))
+        assert status == 201, answer
+        assert "member" in roles_of(answer)
+        assert login(operator, "ada", "wrong")[0] == 401
+        company.server.ask("lock", name="ada", locked=True)
+        assert login(operator, "ada", company.password_of("ada"))[0] == 401
+        assert operator.solostack("up", "--yes") == {"pending": []}
+        company.stop()
+        told = operator.run(*operator.command("verify", "--only=directory", "--json"))
+        assert told.returncode == ExitCode.VERIFY, told.stdout + told.stderr
+        bad = {one["name"]: one for one in json.loads(told.stdout)["checks"] if not one["ok"]}
+        assert f"nothing answers at {company_directory.URL}" in bad["directory: answers"]["detail"]
+        assert "solostack check" in bad["directory: answers"]["hint"]
+        company.start()
+        assert operator.solostack("verify", "--only=directory")["ok"]
+    operator.site.write_text(site)
+    value = operator.solostack("up", "--yes", "--verify=units")
+    assert value["verify"]["ok"], value["verify"]
+    assert operator.solostack("up", "--yes") == {"pending": []}
+
+
+def directory_findings(operator: Operator) -> tuple[int, list[dict[str, str]]]:
+    """Return the status of `check`, and what it says of the directory."""
+    done = operator.run(*operator.command("check", "--json"), timeout_s=300)
+    (host,) = json.loads(done.stdout)["hosts"]
+    return done.returncode, [one for one in host["findings"] if one["subject"] == "directory"]
 
 
 def test_after_a_power_cut_everything_is_back_by_itself(operator: Operator) -> None:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from solostack.doors.progress import Progress
-from solostack.engine import certificates
-from solostack.engine.apply import Report, apply_bundle
-from solostack.engine.operations import Bundle, phase
-from solostack.engine.secrets import generate_secret
 from solostack.errors import ConfigureError, UsageError
 from solostack.flows.deployment import role_recipe
-from solostack.flows.users import ask_directory
 from solostack.host.directory_probe import Credentials, DirectorySeen, probe_directory
 from solostack.openstack import auth, directory
 from solostack.openstack.programs import DIRECTORY as PROGRAMS
-from solostack.plan.build import build_plan
-from solostack.plan.certificates import WantedAuthority, WantedCertificate
-from solostack.plan.model import HostFacts, Plan
-from solostack.site.model import Role, Site
+from solostack.site.model import Role
 from solostack.site.services import ExternalDirectory
-from tests.host.engine_box import Box
+from tests.host.directory_world import KEYSTONE, SUFFIX, Server, make_authority, make_plan
 from tests.host.engine_container import open_container
 
 pytestmark = [
@@ -35,30 +23,15 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for containers"),
 ]
 
-SUFFIX = "dc=cloud,dc=internal"
 MADE = "/var/lib/dirsrv/.solostack-complete"
 SETTINGS = "/etc/dirsrv/slapd-solostack"
-KEYSTONE = f"cn=keystone,ou=services,{SUFFIX}"
 PASSWORD = "aGoodOne1234"
-FACTS = HostFacts(
-    name="phys1", cores=4, memory_mib=16000, disk_gib=200, kvm=False, openvswitch_module=True
-)
 # As root on the node may do it, and an operator by mistake.
 SET_PASSWORD = """
 import ldap, ldap.sasl, sys
 link = ldap.initialize("ldapi://%2Frun%2Fslapd-solostack.socket")
 link.sasl_external_bind_s()
 link.modify_s(sys.argv[1], [(ldap.MOD_REPLACE, "userPassword", [sys.argv[2].encode()])])
-"""
-BIND = """
-import ldap, sys
-ldap.set_option(ldap.OPT_X_TLS_CACERTFILE, "/etc/solostack-directory/ca.pem")
-link = ldap.initialize("ldaps://directory")
-try:
-    link.simple_bind_s(sys.argv[1], sys.argv[2])
-    print("yes")
-except ldap.LDAPError as error:
-    print(type(error).__name__)
 """
 # Six at a time, ten times each, begun in the same moment: how often was one refused?
 SET_TOGETHER = f"""
@@ -90,90 +63,16 @@ print(sum(one.exitcode for one in all))
 """
 
 
-def make_plan(**changes: Any) -> Plan:
-    wanted = {
-        "users": [
-            {"name": "ada", "full_name": "Ada Lovelace", "mail": "ada@example.org"},
-            {"name": "bo.b-x", "enabled": False},
-        ],
-        "groups": [{"name": "makers", "members": ["ada"]}, {"name": "empty"}],
-    }
-    site = Site.model_validate(
-        {
-            "hosts": [{"name": "phys1", "address": "203.0.113.2", "nic": "eno1"}],
-            "external": {"block": "198.51.100.0/28"},
-            "directory": wanted | changes,
-        }
-    )
-    return build_plan(site, {"phys1": FACTS})
-
-
-@dataclasses.dataclass
-class Server:
-    """The node with its certificates; expired ones can be had."""
-
-    box: Box
-    authority: certificates.Pair
-    secrets: dict[str, str]
-
-    def certify(self, *, expired: bool = False) -> None:
-        now = datetime.datetime.now(tz=datetime.UTC)
-        wanted = WantedCertificate(
-            name="directory", title="the directory", dns=("directory",), addresses=(), used=""
-        )
-        then = now - datetime.timedelta(days=4000) if expired else now
-        pair = certificates.issue(self.authority, wanted, then)
-        self.secrets |= {
-            auth.DIRECTORY_CA: self.authority.certificate,
-            directory.CERTIFICATE_SECRET: pair.certificate,
-            directory.KEY_SECRET: pair.key,
-        }
-
-    def apply(self, plan: Plan | None = None) -> Report:
-        plan = plan or make_plan()
-        node = plan.node(Role.DIRECTORY)
-        for name in directory.secret_names(plan):
-            self.secrets.setdefault(name, generate_secret(name))
-        bundle = Bundle(
-            target=node.name,
-            phases=(
-                phase("directory", *directory.directory_operations(plan, node)),
-                phase("units", *directory.directory_units(plan)),
-            ),
-        )
-        with Progress().step("apply") as step:
-            return apply_bundle(self.box.executor, bundle, self.secrets, step=step)
-
-    def ask(self, action: str, **request: object) -> Any:
-        return ask_directory(self.box.executor, {"action": action, **request})
-
-    def users(self) -> dict[str, Any]:
-        return {row["name"]: row for row in self.ask("list")["users"]}
-
-    def groups(self) -> dict[str, list[str]]:
-        return {row["name"]: row["members"] for row in self.ask("list")["groups"]}
-
-    def python(self, script: str, *arguments: str) -> str:
-        done = self.box.executor.run(("python3", "-", *arguments), stdin=script.encode())
-        return done.text.strip()
-
-    def bind(self, user: str, password: str) -> str:
-        dn = f"uid={user},ou=people,{SUFFIX}" if user and "=" not in user else user
-        return self.python(BIND, dn, password)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("directory") / "mount"
     folder.mkdir()
-    long_ago = datetime.datetime.now(tz=datetime.UTC) - datetime.timedelta(days=1)
-    wanted = WantedAuthority(title="authority", dns=("directory",), networks=())
-    authority = certificates.make_authority(wanted, long_ago)
+    authority = make_authority("directory")
     with open_container(folder, role_recipe(Role.DIRECTORY, "2025.1")) as box:
         box.shell("echo '127.0.0.1 directory other' >>/etc/hosts")
         # Something else that answers, but not as a directory does.
         box.shell("systemd-run -q --unit=web python3 -m http.server -d /srv 8000")
-        one = Server(box, authority, {})
+        one = Server(box, authority)
         one.certify()
         one.apply()
         yield one
@@ -422,10 +321,7 @@ def test_an_attribute_that_is_missing_is_counted(server: Server) -> None:
 
 
 def test_another_authority_and_an_expired_certificate_are_told_apart(server: Server) -> None:
-    now = datetime.datetime.now(tz=datetime.UTC)
-    wanted = WantedAuthority(title="another", dns=("directory",), networks=())
-    other = certificates.make_authority(wanted, now)
-    seen = probe(server, ca=other.certificate)
+    seen = probe(server, ca=make_authority("directory").certificate)
     assert (seen.step, seen.kind) == ("tls", "ca")
     server.certify(expired=True)
     server.apply()
