@@ -41,11 +41,14 @@ FRAMES = 5
 # The watching unit looks every 30 s; the rest is for a machine that builds something meanwhile.
 MENDED_S = 90.0
 REBOOTED_S = 600.0
+CURL_TIMED_OUT = 28
 # Nobody outside may learn of these, nor reach them: nodes, routers, tenants, libvirt's own.
 INTERNAL = (
     *("172.16.0.1", "172.16.0.11", "172.16.0.12", "10.99.0.1", "10.99.0.2", "10.99.0.200"),
     *("10.10.0.1", "192.168.122.1", "169.254.169.254", "127.0.0.1"),
 )
+# One of the block's middle, so that both of its ends are for instances.
+DOOR = "198.51.100.4"
 # Nor does the host answer for other servers of the provider, and for addresses next to ours.
 HIDDEN = (
     *INTERNAL,
@@ -66,6 +69,7 @@ class Kind:
     Traffic from outside must pass a network node of either runtime. verify: what `up` proves in the
     end besides what the tests do; everything where nothing is named. on_host: solostack runs as
     root on the host itself, where others have things, too; what flushes theirs is not tried there.
+    door: the front door's public address, if it has one.
     """
 
     provider: Provider
@@ -74,6 +78,7 @@ class Kind:
     reboots: bool
     verify: tuple[str, ...] = ()
     on_host: bool = False
+    door: str = ""
 
     def __str__(self) -> str:
         return f"{self.provider}, {self.method}"
@@ -87,6 +92,7 @@ KINDS = (
         reboots=True,
         # Method proxy is verified at the next.
         verify=("--verify=units",),
+        door=DOOR,
     ),
     Kind(
         provider=Provider.SCATTERED,
@@ -101,7 +107,13 @@ KINDS = (
         network=Runtime.CONTAINER,
         reboots=False,
     ),
-    Kind(provider=Provider.ON_LINK, method=ExternalMethod.BRIDGE, network=Runtime.VM, reboots=True),
+    Kind(
+        provider=Provider.ON_LINK,
+        method=ExternalMethod.BRIDGE,
+        network=Runtime.VM,
+        reboots=True,
+        door=DOOR,
+    ),
 )
 
 
@@ -129,11 +141,14 @@ class Cloud:
 
     @property
     def owned(self) -> tuple[str, ...]:
-        return tuple(str(address) for address in floating_addresses(self.site))
+        """The public addresses: floating IPs, and the front door's."""
+        floating = (str(address) for address in floating_addresses(self.site))
+        return (*floating, *filter(None, [self.kind.door]))
 
     @property
     def ends(self) -> tuple[str, str]:
-        return self.owned[0], self.owned[-1]
+        floating = floating_addresses(self.site)
+        return str(floating[0]), str(floating[-1])
 
     @property
     def pages(self) -> tuple[str, ...]:
@@ -192,6 +207,8 @@ def cloud(
         runtimes = RUNTIMES.replace(
             "network: {runtime: vm}", f"network: {{runtime: {kind.network}}}"
         )
+        if kind.door:
+            runtimes += f"front_door: {{address: {kind.door}}}\n"
         operator = make_operator(lab, folder, runtimes, provider=kind.provider)
         use_method(operator.site, kind.method)
         # A host whose own firewall service is Debian's, which flushes everything.
@@ -270,6 +287,9 @@ def assert_arp_is_exact(cloud: Cloud) -> None:
     elif cloud.kind.method is ExternalMethod.BRIDGE:
         # OVN answers itself, for addresses that somebody has.
         assert all(len(ours[address]) == 1 for address in cloud.ends), ours
+        assert not any(cloud.mac in ours[address] for address in cloud.ends), ours
+    if cloud.kind.door:
+        assert ours[cloud.kind.door] == [cloud.mac]
 
 
 def assert_dropped(cloud: Cloud, source: str, target: str, *, to: str = "") -> None:
@@ -313,6 +333,34 @@ def test_instances_at_both_ends_of_the_addresses_answer(cloud: Cloud) -> None:
     wait_for_pages(cloud, 120)
 
 
+def test_the_front_door_has_a_public_address_of_its_own(cloud: Cloud) -> None:
+    if not cloud.kind.door:
+        pytest.skip("no address to spare: tried with methods proxy and bridge, at other providers")
+    assert cloud.kind.door not in {str(each) for each in floating_addresses(cloud.site)}
+    assert_door_is_open(cloud)
+    asked = ("curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{redirect_url}")
+    moved = cloud.operator.run(*asked, f"http://{cloud.kind.door}/identity/v3")
+    assert moved.stdout == f"https://{cloud.kind.door}/identity/v3"
+    assert cloud.operator.run("ping", "-c", "3", "-W", "5", cloud.kind.door).returncode == 0
+    for port in (22, 3306, 5000):
+        tried = cloud.operator.run("curl", "-s", "-m", "3", f"telnet://{cloud.kind.door}:{port}")
+        assert tried.returncode == CURL_TIMED_OUT, (port, tried.returncode, tried.stdout)
+    console = cloud.on_host("curl", "-sk", "-m", "10", f"https://{cloud.kind.door}/identity/v3")
+    assert "v3" in console.text, "from the host itself"
+
+
+def assert_door_is_open(cloud: Cloud) -> None:
+    """From outside with the authority's file: a front door that is who it says it is."""
+    state = cloud.operator.state_home / "solostack/sites" / cloud.lab.name
+    said = cloud.operator.run(
+        *("curl", "-sS", "-m", "10", "--retry", "20", "--retry-all-errors", "--retry-delay", "2"),
+        *("--cacert", str(state / "ca.pem"), f"https://{cloud.kind.door}/identity/v3"),
+    )
+    assert said.returncode == 0, said.stderr
+    links = json.loads(said.stdout)["version"]["links"]
+    assert links[0]["href"] == f"https://{cloud.kind.door}/identity/v3/"
+
+
 def test_arp_is_answered_for_owned_addresses_only(cloud: Cloud) -> None:
     assert_arp_is_exact(cloud)
 
@@ -338,7 +386,8 @@ def test_spoofed_sources_are_dropped_on_their_way_out(cloud: Cloud) -> None:
     cloud.on_host("sh", "-e", stdin=SPOOF_PORT.encode())
     try:
         shown = json.loads(cloud.on_host("ip", "-json", "link", "show", "br-external").text)
-        for source in ("172.16.0.11", "192.0.2.77", "10.10.0.5"):
+        door = filter(None, [cloud.kind.door])
+        for source in ("172.16.0.11", "192.0.2.77", "10.10.0.5", *door):
             before = cloud.drops()
             request = {
                 "device": "tap-test-peer",
@@ -354,6 +403,13 @@ def test_spoofed_sources_are_dropped_on_their_way_out(cloud: Cloud) -> None:
         cloud.on_host("ip", "link", "delete", "tap-test")
 
 
+def assert_the_wire_is_exact(cloud: Cloud) -> None:
+    assert_arp_is_exact(cloud)
+    assert_dropped(cloud, str(GATEWAY), "172.16.0.11")
+    if cloud.kind.door:
+        assert_door_is_open(cloud)
+
+
 @pytest.mark.parametrize(
     "disturb", [pull_the_cable, restart_libvirtd, reload_nftables, flush_ruleset]
 )
@@ -364,8 +420,7 @@ def test_owned_addresses_answer_again_after(cloud: Cloud, disturb: Callable[[Clo
     tables = ("nft", "list", "tables")
     wait_for(lambda: "inet solostack" in cloud.on_host(*tables).text, "our tables", MENDED_S)
     wait_for_pages(cloud, MENDED_S)
-    assert_arp_is_exact(cloud)
-    assert_dropped(cloud, str(GATEWAY), "172.16.0.11")
+    assert_the_wire_is_exact(cloud)
 
 
 def test_owned_addresses_answer_again_after_a_reboot(cloud: Cloud) -> None:
@@ -373,8 +428,7 @@ def test_owned_addresses_answer_again_after_a_reboot(cloud: Cloud) -> None:
         pytest.skip("reboots take minutes: tried with methods proxy and bridge, at other providers")
     cloud.lab.reboot("phys1")
     wait_for_pages(cloud, REBOOTED_S)
-    assert_arp_is_exact(cloud)
-    assert_dropped(cloud, str(GATEWAY), "172.16.0.11")
+    assert_the_wire_is_exact(cloud)
 
 
 def test_status_and_verify_are_content_after_all_that(cloud: Cloud) -> None:
