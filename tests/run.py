@@ -5,7 +5,7 @@ Each lane (tests/lanes.py) is a pytest of its own, whose output is kept in build
 tells how it ended; of one that failed everything is shown. On Ctrl-C and SIGTERM all of them take
 away what they made.
 
-Usage: python -m tests.run [-n LANES] [FILE_OR_FOLDER...]
+Usage: python -m tests.run [-n LANES] [-m LANES] [FILE_OR_FOLDER...]
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ ROOT = Path(__file__).parents[1]
 SUITES = ("tests/unit", "tests/host", "tests/cloud")
 LOGS = ROOT / "build/tests"
 AT_ONCE = 2
+# Without a lab a lane leaves a processor idle for most of its time.
+AT_ONCE_WITHOUT_LABS = 3
+WITHOUT_LAB = "tests/host/"
 # What takes longest begins first, so that no lane is left to run alone at the end; the others
 # follow in alphabetical order. Unit tests run while the trees of the first are built; beside the
 # first `up` of the full site, which sixty tests stand on, runs what mostly waits.
@@ -65,6 +68,11 @@ class Lane:
     name: str
     files: tuple[str, ...]
     tests: int
+
+    @property
+    def has_lab(self) -> bool:
+        """Whether its tests may bring up a lab, or load a processor in another way."""
+        return not all(file.startswith(WITHOUT_LAB) for file in self.files)
 
     @property
     def log(self) -> Path:
@@ -101,12 +109,18 @@ class Outcome:
 
 
 class Lanes:
-    """The lanes still to run, and those that run."""
+    """The lanes still to run, and those that run.
 
-    def __init__(self, lanes: Iterable[Lane]) -> None:
+    At most at_once run at a time, and at most without_labs where the next one has no lab.
+    """
+
+    def __init__(self, lanes: Iterable[Lane], *, at_once: int, without_labs: int) -> None:
         self._left = collections.deque(lanes)
+        self._at_once, self._without_labs = at_once, without_labs
+        self._begun = 0
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._start_s = time.monotonic()
         self.outcomes: list[Outcome] = []
         self.interrupted = False
@@ -115,8 +129,10 @@ class Lanes:
         """Run one lane after the other until none is left."""
         while (lane := self._next()) is not None:
             outcome = self._run(lane)
-            with self._lock:
+            with self._changed:
+                self._begun -= 1
                 self.outcomes.append(outcome)
+                self._changed.notify_all()
             self._tell(outcome)
 
     def interrupt(self) -> None:
@@ -125,6 +141,7 @@ class Lanes:
             number = signal.SIGKILL if self.interrupted else signal.SIGINT
             self.interrupted = True
             self._left.clear()
+            self._changed.notify_all()
             for process in self._running.values():
                 process.send_signal(number)
 
@@ -134,8 +151,14 @@ class Lanes:
         print(f"[{minutes:3}:{seconds:02}] {text}", flush=True)
 
     def _next(self) -> Lane | None:
-        with self._lock:
-            return self._left.popleft() if self._left else None
+        with self._changed:
+            while self._left:
+                most = self._at_once if self._left[0].has_lab else self._without_labs
+                if self._begun < most:
+                    self._begun += 1
+                    return self._left.popleft()
+                self._changed.wait()
+            return None
 
     def _run(self, lane: Lane) -> Outcome:
         argv = (
@@ -237,9 +260,9 @@ def _rank(lane: Lane) -> tuple[int, str]:
     return (min(places, default=len(LONGEST)), lane.name)
 
 
-def run(lanes: Lanes, at_once: int) -> None:
-    """Run all lanes, at_once at a time."""
-    workers = [threading.Thread(target=lanes.work) for _ in range(at_once)]
+def run(lanes: Lanes, workers_wanted: int) -> None:
+    """Run all lanes; returns when every one has ended."""
+    workers = [threading.Thread(target=lanes.work) for _ in range(workers_wanted)]
 
     def on_signal(*_: Any) -> None:
         # Not here: the main thread may hold a lock that interrupt takes.
@@ -277,12 +300,18 @@ def main() -> int:
     """Run what the command line asks for; returns 0 when every test of every lane passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.run", description="Run tests in lanes.")
     parser.add_argument("-n", type=int, default=AT_ONCE, help=f"lanes at a time ({AT_ONCE})")
+    parser.add_argument(
+        "-m",
+        type=int,
+        default=AT_ONCE_WITHOUT_LABS,
+        help=f"lanes at a time once all that are left have no lab ({AT_ONCE_WITHOUT_LABS})",
+    )
     parser.add_argument("paths", nargs="*", default=SUITES)
     arguments = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
     wanted = collect(arguments.paths)
-    lanes = Lanes(wanted)
-    run(lanes, arguments.n)
+    lanes = Lanes(wanted, at_once=arguments.n, without_labs=arguments.m)
+    run(lanes, max(arguments.n, arguments.m))
     return report(lanes, wanted)
 
 

@@ -32,6 +32,14 @@ def test_meets_the_other():
         assert time.monotonic() < end
         time.sleep(0.05)
 """
+# Passes only while no other of them runs.
+ALONE = """
+import pathlib, time
+def test_is_alone():
+    pathlib.Path("alone").mkdir()
+    time.sleep(1)
+    pathlib.Path("alone").rmdir()
+"""
 SPLIT = """
 import pathlib, pytest
 @pytest.fixture(scope="module",
@@ -79,13 +87,14 @@ def suite(tmp_path: Path) -> Path:
     (tmp_path / "tests/cloud").mkdir()
     for name in RUNNER:
         shutil.copy(TESTS / name, tmp_path / "tests" / name)
-    (tmp_path / "tests/host/__init__.py").touch()
+    for folder in ("host", "cloud"):
+        (tmp_path / "tests" / folder / "__init__.py").touch()
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     return tmp_path
 
 
-def add(suite: Path, name: str, text: str) -> None:
-    (suite / "tests/host" / f"test_{name}.py").write_text(text)
+def add(suite: Path, name: str, text: str, folder: str = "tests/host") -> None:
+    (suite / folder / f"test_{name}.py").write_text(text)
 
 
 @contextlib.contextmanager
@@ -94,7 +103,7 @@ def start(suite: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     with (
         afterwards(KILL, str(suite)),
         subprocess.Popen(
-            (sys.executable, "-m", "tests.run", *arguments, "tests/host"),
+            (sys.executable, "-m", "tests.run", *arguments, "tests"),
             cwd=suite,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=subprocess.PIPE,
@@ -113,7 +122,7 @@ def busy(suite: Path, text: str = BUSY) -> Iterator[subprocess.Popen[str]]:
     """Start a suite whose first lane takes long, and wait until that has begun."""
     add(suite, "busy", text)
     add(suite, "later", "def test_never():\n    open('later', 'w')\n")
-    with start(suite, "-n", "1") as process:
+    with start(suite, "-n", "1", "-m", "1") as process:
         end_s = time.monotonic() + 60
         while not (suite / "made").exists():
             assert time.monotonic() < end_s
@@ -137,6 +146,17 @@ def test_lanes_run_side_by_side_and_every_test_once(suite: Path) -> None:
     assert " 3 tests  lane b c\n" in said
     assert " 2 tests  lane a\n" in said
     assert (suite / "build/tests/lane-b-c.log").exists()
+
+
+def test_more_run_side_by_side_once_none_is_left_that_has_a_lab(suite: Path) -> None:
+    for name in ("first", "second"):
+        add(suite, name, ALONE, "tests/cloud")
+    for own, other in (("one", "two"), ("two", "one")):
+        add(suite, own, SIDE_BY_SIDE.format(own=own, other=other))
+    with start(suite, "-n", "1", "-m", "2") as process:
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "4 of 4 lanes ended" in said
 
 
 def test_one_failure_fails_the_run_and_is_shown_whole(suite: Path) -> None:
