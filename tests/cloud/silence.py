@@ -1,7 +1,11 @@
-"""Why an instance does not answer: what its host and the switch say, for a test that failed."""
+"""Why an instance is not reached, or reaches nothing: what hosts and switches say of it.
+
+For a test that failed; some ask while it is failing, as what failed may be gone after it.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from solostack.doors.process import Executor
@@ -57,21 +61,62 @@ tail -n 20 /var/log/ovn/ovn-controller.log
 ovs-ofctl dump-flows br-int table=0; ovs-ofctl dump-flows br-ex
 systemctl --failed --no-legend; systemd-analyze; systemctl is-system-running; uptime
 """
+# A new router finds its gateway by ARP: who resolved what, and what was asked for by which chassis.
+_ROUTERS = r"""
+ovn-sbctl --format=table --columns=logical_port,type,chassis,up,datapath list Port_Binding
+ovn-sbctl --format=table list MAC_Binding
+"""
+_SWITCH = r"""
+date +%T
+tail -n 30 /var/log/ovn/ovn-controller.log
+ovn-appctl -t ovn-controller connection-status
+ovs-ofctl dump-flows br-int | grep controller | grep -v "n_packets=0,"
+ovs-appctl tnl/neigh/show; ovs-appctl ovs/route/show; ip -4 neigh
+ovs-appctl dpctl/dump-flows netdev@ovs-netdev
+ovs-appctl coverage/show | grep -E "drop|error|packet_in|packet_out"
+"""
+# Verify takes one minute; instances whose router finds no way out keep it for two more.
+_SLOW_VERIFY_S = 90.0
 
 
 def why_silent(cloud: Operator, server: str) -> str:
     """Return all that is known of an instance, by its name; never fails."""
-    asked: tuple[tuple[Callable[[], Executor], str], ...] = (
+    return _ask(
+        server,
         (lambda: cloud.lab.host_executor("phys1"), _HOST),
         (lambda: cloud.lab.host_executor("phys1"), _WAY.replace("@NO_LOGIN@", NO_LOGIN)),
         (lambda: cloud.node("controller"), _SOUTHBOUND),
         (lambda: cloud.node("network"), _GATEWAY),
     )
+
+
+def why_no_way_out(cloud: Operator) -> str:
+    """Return what all know of routers and their neighbours; never fails."""
+    return _ask(
+        "",
+        (lambda: cloud.node("controller"), _ROUTERS),
+        (lambda: cloud.lab.host_executor("phys1"), _SWITCH),
+        (lambda: cloud.node("network"), _SWITCH),
+    )
+
+
+def verify_while_looking(cloud: Operator) -> None:
+    """Verify, and note what the switches know when it takes long: its router is gone afterwards."""
+    told: list[str] = []
+    look = threading.Timer(_SLOW_VERIFY_S, lambda: told.append(why_no_way_out(cloud)))
+    look.start()
+    done = cloud.run(*cloud.command("verify", "--json"), timeout_s=600)
+    look.cancel()
+    look.join()
+    assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *told])
+
+
+def _ask(argument: str, *asked: tuple[Callable[[], Executor], str]) -> str:
     told = []
     for executor, script in asked:
         try:
             done = executor().run(
-                ("sh", "-s", "--", server), stdin=script.encode(), check=False, timeout_s=60
+                ("sh", "-s", "--", argument), stdin=script.encode(), check=False, timeout_s=60
             )
         except (SolostackError, OSError) as error:
             told.append(f"== not asked: {error}")
