@@ -128,11 +128,14 @@ class Lanes:
     def work(self) -> None:
         """Run one lane after the other until none is left."""
         while (lane := self._next()) is not None:
-            outcome = self._run(lane)
-            with self._changed:
-                self._begun -= 1
+            try:
+                outcome = self._run(lane)
+            finally:
+                with self._changed:
+                    self._begun -= 1
+                    self._changed.notify_all()
+            with self._lock:
                 self.outcomes.append(outcome)
-                self._changed.notify_all()
             self._tell(outcome)
 
     def interrupt(self) -> None:

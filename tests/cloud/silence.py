@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from solostack.doors.process import Executor
 from solostack.errors import SolostackError
-from tests.cloud.conftest import Operator
+from tests.cloud.conftest import UP_TIMEOUT_S, Operator
 
 # On the host. Registers twice: a guest whose processor runs but goes nowhere hangs.
 _HOST = r"""
@@ -105,9 +105,11 @@ def verify_while_looking(cloud: Operator) -> None:
     told: list[str] = []
     look = threading.Timer(_SLOW_VERIFY_S, lambda: told.append(why_no_way_out(cloud)))
     look.start()
-    done = cloud.run(*cloud.command("verify", "--json"), timeout_s=600)
-    look.cancel()
-    look.join()
+    try:
+        done = cloud.run(*cloud.command("verify", "--json"), timeout_s=UP_TIMEOUT_S)
+    finally:
+        look.cancel()
+        look.join()
     assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *told])
 
 
