@@ -52,7 +52,10 @@ class Wired:
         return answers
 
     def reaches(self, address: object) -> bool:
-        return self.upstream.run(("ping", "-c1", "-W1", str(address)), check=False).status == 0
+        # Longer than a second: so long the kernel waits before it asks for a neighbour once more
+        # that was silent at an earlier try (retrans_time_ms, arp(7)).
+        argv = ("ping", "-c3", "-i0.3", "-W1", str(address))
+        return self.upstream.run(argv, check=False).status == 0
 
 
 @contextlib.contextmanager
