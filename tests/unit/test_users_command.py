@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from solostack.cli import main
+from solostack.cli import edge, main
 from solostack.doors.process import Completed
 from solostack.errors import CommandError, ConfigureError, ConnectError, ExitCode, UsageError
 from solostack.flows.users import ask_directory, end_tokens, generate_password
+from solostack.site.model import Role
 
 SITE = {
     "hosts": [{"name": "phys1", "address": "203.0.113.2", "nic": "eno1"}],
@@ -130,3 +132,33 @@ def test_tokens_that_cannot_be_ended_are_told(answer: Exception, kind: type[Exce
     with pytest.raises(kind, match="who is logged in as ada stays so") as caught:
         end_tokens(Node(answer), "users", "ada")  # type: ignore[arg-type]
     assert "then do this again" in caught.value.hint  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("generate", [True, False])
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_generated_password_is_shown_when_the_user_has_it(
+    *,
+    generate: bool,
+    changes: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The directory does as asked or not; on the controller no session can be ended."""
+    directory = Node({"done": True} if changes else ConnectError("no SSH connection"))
+    controller = Node(ConnectError("no SSH connection"))
+    nodes = {Role.DIRECTORY: directory, Role.CONTROLLER: controller}
+    plan = SimpleNamespace(
+        has=lambda _: True, node=lambda role: role, directory=SimpleNamespace(domain="users")
+    )
+    deployment = SimpleNamespace(plan=plan, node=nodes.__getitem__)
+    monkeypatch.setattr("solostack.flows.users.known_facts", lambda *_: {})
+    monkeypatch.setattr("solostack.flows.users.make_deployment", lambda *_: deployment)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.StringIO("secret\n"))
+    how = "--generate" if generate else "--stdin"
+    argv = ["users", "passwd", "ada", how, "--json", "-f", site_file(tmp_path, {})]
+    assert edge.guard(main.main_inner, argv) == ExitCode.CONNECT
+    (shown, told) = (json.loads(text) for text in (capsys.readouterr().out, directory.asked))
+    assert ("stays so" in shown["error"]["message"]) == changes
+    assert shown.get("password") == (told["password"] if generate and changes else None)

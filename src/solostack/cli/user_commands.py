@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from solostack.cli import render
+from solostack.cli import edge, render
 from solostack.cli.examples import examples
 from solostack.cli.progress import open_progress
-from solostack.errors import UsageError
+from solostack.errors import SolostackError, UsageError
 
 if TYPE_CHECKING:
     from solostack.site.loader import LoadedSite
@@ -112,9 +112,19 @@ def passwd(
     loaded = _load(file)
     flow.require_own_directory(loaded)
     password = _password(name, generate=generate, stdin=stdin)
-    with open_progress() as progress:
-        flow.set_password(loaded, name, password, progress)
-    _tell(name, "password changed", password if generate else "", json=json)
+    shown = password if generate else ""
+    changed: list[str] = []
+    try:
+        with open_progress() as progress:
+            flow.set_password(
+                loaded, name, password, progress, changed=lambda: changed.append(name)
+            )
+    except SolostackError as error:
+        # The sessions go on; nobody but us knows the password that the user has from now on.
+        if changed and shown:
+            _tell(name, "password changed", shown, json=json, error=error)
+        raise
+    _tell(name, "password changed", shown, json=json)
 
 
 @users_app.command(epilog=examples("solostack users disable ana"))
@@ -224,10 +234,13 @@ def _given(password: str) -> str:
     return password
 
 
-def _tell(name: str, done: str, password: str, *, json: bool) -> None:
+def _tell(
+    name: str, done: str, password: str, *, json: bool, error: SolostackError | None = None
+) -> None:
     if json:
         more = {"password": password} if password else {}
-        render.print_json({"user": name, "done": done, **more})
+        failure = edge.to_value(error) if error else {}
+        render.print_json({"user": name, "done": done, **more, **failure})
         return
     render.show(f"user {name}: {done}")
     if password:

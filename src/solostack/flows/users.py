@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from solostack.doors.process import Executor
@@ -98,13 +98,21 @@ def remove_user(loaded: LoadedSite, name: str, progress: Progress) -> None:
     _ask(loaded, {"action": "remove", "name": name}, progress)
 
 
-def set_password(loaded: LoadedSite, name: str, password: str, progress: Progress) -> None:
+def set_password(
+    loaded: LoadedSite,
+    name: str,
+    password: str,
+    progress: Progress,
+    *,
+    changed: Callable[[], object],
+) -> None:
     """Give a user a new password, and end the tokens that were given for the old one.
 
-    Also ends a lock that wrong passwords brought.
+    Also ends a lock that wrong passwords brought. changed is called as soon as the new password is
+    the user's: what comes after may fail.
     """
     request = {"action": "password", "name": name, "password": password}
-    _ask(loaded, request, progress, end_tokens_of=name)
+    _ask(loaded, request, progress, changed=changed, end_tokens_of=name)
 
 
 def lock_user(loaded: LoadedSite, name: str, progress: Progress, *, locked: bool) -> None:
@@ -189,6 +197,7 @@ def _ask(
     request: Mapping[str, object],
     progress: Progress,
     *,
+    changed: Callable[[], object] | None = None,
     end_tokens_of: str | None = None,
 ) -> Mapping[str, Any]:
     require_own_directory(loaded)
@@ -201,6 +210,8 @@ def _ask(
     plan = deployment.plan
     with progress.step("ask the directory"):
         answer = ask_directory(deployment.node(plan.node(Role.DIRECTORY)), request)
+    if changed is not None:
+        changed()
     if end_tokens_of is not None and plan.directory is not None:
         with progress.step("end its sessions"):
             controller = deployment.node(plan.node(Role.CONTROLLER))
