@@ -31,6 +31,7 @@ from solostack.site.model import ExternalMethod, Runtime, Site
 from solostack.site.networks import floating_addresses
 from tests.cloud import of_others
 from tests.cloud.conftest import RUNTIMES, Operator, make_operator
+from tests.cloud.neighbours import assert_each_is_one_neighbour, assert_gets_out
 from tests.cloud.on_host import install_on_host, on_host
 from tests.cloud.silence import verify_while_looking, why_silent
 
@@ -363,6 +364,12 @@ def assert_door_is_open(cloud: Cloud) -> None:
 
 def test_arp_is_answered_for_owned_addresses_only(cloud: Cloud) -> None:
     assert_arp_is_exact(cloud)
+
+
+def test_a_node_is_one_neighbour_on_the_data_network(cloud: Cloud) -> None:
+    host = cloud.lab.host_executor("phys1")
+    assert_each_is_one_neighbour(host, "172.16.0.11", "172.16.0.12")
+    assert_gets_out(host, "controller")
 
 
 def test_packets_to_addresses_that_are_not_ours_are_dropped(cloud: Cloud) -> None:

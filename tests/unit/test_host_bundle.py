@@ -11,6 +11,7 @@ from solostack.engine.operations import File, Line, Packages, Step, Unit
 from solostack.host import halted_guests, isolation, network, switch_ports, uplink
 from solostack.host.bundle import base_bundle
 from solostack.plan.build import build_plan
+from solostack.plan.identity import twin_mac
 from solostack.plan.model import HostFacts
 from solostack.site.loader import parse_site
 
@@ -78,6 +79,7 @@ def test_the_member_carries_the_address_with_the_kernel_datapath(plan):
     assert "member=solo-data " in script
     assert "br-phy" not in script
     assert "ethtool" not in script
+    assert "arp off" not in script
 
 
 def test_a_userspace_switch_carries_the_address_on_its_own_bridge():
@@ -86,6 +88,9 @@ def test_a_userspace_switch_carries_the_address_on_its_own_bridge():
     assert "member=br-phy " in script
     assert "datapath_type=netdev" in script
     assert "ethtool -K solo-data tx off" in script
+    assert f"ip link set solo-data address {twin_mac(plan.hosts[0].data_mac)} arp off" in script
+    assert f"mac={plan.hosts[0].data_mac} " in script
+    assert r"hwaddr=\"$mac\"" in script
     steps = [
         one.name
         for one in base_bundle(plan, plan.hosts[0], ()).operations()

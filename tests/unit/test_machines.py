@@ -114,6 +114,18 @@ def test_a_container_gets_a_unit_its_nics_and_its_limits():
     assert files[container.NETWORK_SCRIPT_PATH].mode == 0o755
 
 
+def test_a_gateway_leaves_its_cards_to_a_userspace_switch():
+    text = CONTAINERS.replace("network: {runtime: vm}", "network: {runtime: container}")
+    plan = make_plan(module=False, text=text)
+    host = plan.hosts[0]
+    lines = container.nics_text(host, plan.node(Role.NETWORK)).splitlines()
+    assert [line.split()[4:] for line in lines] == [["off", "switched"], ["off", "switched"]]
+    (line,) = container.nics_text(host, plan.node(Role.CONTROLLER)).splitlines()
+    assert line.split()[4:] == ["off"]
+    kernels = make_plan(text=text)
+    assert "switched" not in container.nics_text(kernels.hosts[0], kernels.node(Role.NETWORK))
+
+
 def test_the_description_tells_the_inventory_what_the_node_is():
     plan = make_plan()
     value = json.loads(description_json(plan, plan.node(Role.NETWORK)))

@@ -130,6 +130,7 @@ def test_identities_are_well_formed_and_functions_of_names(site: str, owner: str
     assert mac.startswith("52:54:00:")
     assert first & 0b10, "locally administered"
     assert not first & 0b1, "unicast"
+    assert identity.twin_mac(mac) == mac.replace("52:", "56:", 1)
     assert identity.node_uuid(site, owner).version == 5
     machine_id = identity.machine_id(site, owner)
     assert len(machine_id) == 32
@@ -140,6 +141,7 @@ def test_identities_are_well_formed_and_functions_of_names(site: str, owner: str
 
 def test_identities_stay_for_ever() -> None:
     assert identity.mac_address("cloud", "network", "eth1") == "52:54:00:6c:da:2d"
+    assert identity.twin_mac("52:54:00:6c:da:2d") == "56:54:00:6c:da:2d"
     assert str(identity.node_uuid("cloud", "network")) == "1c44e948-37f5-5a39-9250-67b9010fec6f"
     assert identity.machine_id("cloud", "network") == "19d23618810d5b4c82f7765b39be054d"
 

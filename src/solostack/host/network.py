@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from solostack.engine.operations import Directory, File, Operation, Step, Unit
 from solostack.host import rename
-from solostack.plan.identity import node_uuid
+from solostack.plan.identity import node_uuid, twin_mac
 from solostack.plan.model import HostPlan, Plan
 
 SCRIPT_PATH = "/usr/local/lib/solostack/host-network"
@@ -181,6 +181,8 @@ def _member_up(host: HostPlan) -> list[str]:
         lines += [
             f"    ethtool -K {MEMBER} tx off >/dev/null",
             f"    ethtool -K {MEMBER_PEER} tx off >/dev/null",
+            "    # The switch only takes a copy: what comes to the card is for the bridge.",
+            f"    ip link set {MEMBER} address {twin_mac(host.data_mac)} arp off",
             "    ovs-vsctl --may-exist add-br br-phy -- set bridge br-phy datapath_type=netdev \\",
             '        other_config:hwaddr=\\"$mac\\" \\',
             f"        -- --may-exist add-port br-phy {MEMBER}",

@@ -14,12 +14,12 @@ UNIT_PATH = "/etc/systemd/system/solostack-node@.service"
 
 NETWORK_SCRIPT = r"""#!/bin/sh
 # Makes (up) or removes (down) the network namespace of a control node that runs as a container.
-# /etc/solostack/nodes/NAME.nics has a line a NIC: NAME MAC NETWORK MTU OFFLOAD
+# /etc/solostack/nodes/NAME.nics has a line a NIC: NAME MAC NETWORK MTU OFFLOAD [switched]
 set -eu
 action=$1 node=$2
 space=solostack-$node nics=/etc/solostack/nodes/$2.nics
 down() {
-    while read -r nic mac network mtu offload; do
+    while read -r nic mac network mtu offload switched; do
         ip link delete "$(host_side "$mac")" 2>/dev/null || true
     done <"$nics"
     ip netns delete "$space" 2>/dev/null || true
@@ -32,7 +32,7 @@ up() {
     down
     ip netns add "$space"
     ip -n "$space" link set lo up
-    while read -r nic mac network mtu offload; do
+    while read -r nic mac network mtu offload switched; do
         outer=$(host_side "$mac")
         ip link add "$outer" mtu "$mtu" type veth \
             peer name "$nic" address "$mac" mtu "$mtu" netns "$space"
@@ -40,6 +40,9 @@ up() {
         if [ "$offload" = off ]; then
             ethtool -K "$outer" tx off >/dev/null
             ip netns exec "$space" ethtool -K "$nic" tx off >/dev/null
+        fi
+        if [ -n "$switched" ]; then
+            ip -n "$space" link set "$nic" arp off
         fi
     done <"$nics"
 }
@@ -86,11 +89,15 @@ def nics_text(host: HostPlan, node: NodePlan) -> str:
     """Render the lines that the network script reads.
 
     They name libvirt's network and not its bridge, which may get another name while the node runs:
-    a change of these lines restarts the node.
+    a change of these lines restarts the node. Of what arrives at a NIC of the userspace switch that
+    only takes a copy (packet(7)). So the kernel must not answer ARP there: the node's address is at
+    the switch's bridge, which has a MAC of its own.
     """
     offload = "on" if host.kernel_datapath else "off"
+    switched = " switched" if not node.kernel_datapath and len(node.interfaces) > 1 else ""
     return "".join(
-        f"{nic.name} {nic.mac} {nic.network} {nic.mtu} {offload}\n" for nic in node.interfaces
+        f"{nic.name} {nic.mac} {nic.network} {nic.mtu} {offload}{switched}\n"
+        for nic in node.interfaces
     )
 
 

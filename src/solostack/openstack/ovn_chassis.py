@@ -10,6 +10,7 @@ import ipaddress
 
 from solostack.engine.operations import File, Operation, Step, Unit
 from solostack.openstack import auth
+from solostack.plan.identity import twin_mac
 from solostack.plan.model import HostPlan, NodePlan, Plan
 
 PACKAGES = ("openvswitch-switch", "ovn-host")
@@ -28,8 +29,10 @@ class Chassis:
 
     tunnel_port is the card that joins br-phy: with the userspace datapath the tunnels' address must
     be on a bridge of Open vSwitch, else what is sent to it never reaches the datapath. "" with the
-    kernel's datapath, and where somebody else looks after that bridge. manager: a listener on
-    loopback for the services (os-vif) that may not use the database's socket.
+    kernel's datapath, and where somebody else looks after that bridge. tunnel_mac is the bridge's:
+    Open vSwitch would make up another at each start, and neighbours remember the old for minutes.
+    manager: a listener on loopback for the services (os-vif) that may not use the database's
+    socket.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Chassis:
     kernel_datapath: bool
     external_port: str = ""
     tunnel_port: str = ""
+    tunnel_mac: str = ""
     manager: bool = False
 
 
@@ -49,6 +53,7 @@ def gateway_chassis(node: NodePlan) -> Chassis:
         kernel_datapath=node.kernel_datapath,
         external_port=others[0].name,
         tunnel_port="" if node.kernel_datapath else data.name,
+        tunnel_mac="" if node.kernel_datapath else twin_mac(data.mac),
     )
 
 
@@ -145,6 +150,8 @@ def render_script(plan: Plan, chassis: Chassis) -> str:
         calls.append(f"--may-exist add-br {bridge}")
         if not chassis.kernel_datapath:
             calls.append(f"set bridge {bridge} datapath_type=netdev")
+        if port == chassis.tunnel_port:
+            calls.append(f"set bridge {bridge} 'other_config:hwaddr=\"{chassis.tunnel_mac}\"'")
         calls.append(f"--may-exist add-port {bridge} {port}")
     if chassis.manager:
         calls.append(f"set-manager {MANAGER}")
@@ -168,6 +175,9 @@ def render_check(plan: Plan, chassis: Chassis) -> str:
         # Not list-ports: ovn-controller adds patch ports of its own to the bridge.
         calls.append(f"get bridge {bridge} datapath_type -- port-to-br {port}")
         lines += ["" if chassis.kernel_datapath else "netdev", bridge]
+        if port == chassis.tunnel_port:
+            calls.append(f"get bridge {bridge} other_config:hwaddr")
+            lines.append(chassis.tunnel_mac)
     if chassis.manager:
         calls.append("get-manager")
         lines.append(MANAGER)

@@ -18,6 +18,16 @@ def mac_address(site: str, owner: str, card: str) -> str:
     return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *tail))
 
 
+def twin_mac(mac: str) -> str:
+    """Return the other MAC where br-phy, the bridge of a userspace switch, is over a card.
+
+    They must differ: the kernel sees all that comes to the card, too, and would take what is meant
+    for the bridge there as well. Still locally administered (IEEE 802, bit 1 of octet 0).
+    """
+    first, rest = mac.split(":", 1)
+    return f"{int(first, 16) ^ 0x04:02x}:{rest}"
+
+
 def node_uuid(site: str, owner: str) -> uuid.UUID:
     """Return the UUIDv5 (RFC 9562, section 5.5) of a node: its domain's UUID in libvirt."""
     return uuid.uuid5(NAMESPACE, f"{site}/{owner}")

@@ -122,7 +122,7 @@ class NodePlan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostPlan:
-    """A physical host. data_mac is its member interface's MAC; reserved_* are for nova.conf."""
+    """A physical host. data_mac: as the data network knows it; reserved_* are for nova.conf."""
 
     name: str
     address: IPv4Address
